@@ -1,0 +1,1 @@
+"""The one door to the models: in-process ONNX Runtime or Triton."""

@@ -1,0 +1,1 @@
+"""How pixels travel between services: shared memory where both ends see it, else inline."""

@@ -1,0 +1,1 @@
+"""Frames out: blend, background, encode; assemble, verify, finalise the file."""

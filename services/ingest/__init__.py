@@ -1,0 +1,1 @@
+"""Bytes in: probe, index, plan, decode to frames."""

@@ -1,0 +1,1 @@
+"""Jobs: the plan, the durable workflow, the public API."""

@@ -1,0 +1,1 @@
+"""Mattes: who is foreground."""

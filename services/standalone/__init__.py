@@ -1,0 +1,1 @@
+"""The six in one process, and the command masquerade."""

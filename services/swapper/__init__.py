@@ -1,0 +1,1 @@
+"""A face onto a face: engines behind one interface."""
