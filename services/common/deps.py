@@ -1,7 +1,8 @@
 """What a service is given, and what it hands back: the shape of every service's `app.py`.
 
 A service does not open its own store, pool, runtime or channels: whoever runs it does, and gives them in one
-`ServiceDeps`. So the same code runs alone in a container and beside the other five in one process. Every `app.py` offers
+`ServiceDeps`. So the same code runs alone in a container and beside the other five in one process. Every `app.py`
+offers
 
     async def build(deps: ServiceDeps, settings: XxxSettings | None = None) -> list[Registration]:
         '''Wire the service; `settings` unset means: read from the environment and the data folder.'''
