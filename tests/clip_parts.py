@@ -28,7 +28,7 @@ def click_track(
     seconds: float,
     clicks: Sequence[float],
 ) -> Iterator[Any]:
-    """Add a stream with a quiet tone and a full-scale click of 2 ms at each time of `clicks`; answer its packets, lazily."""
+    """Add a stream: a quiet tone, and a loud click of 2 ms at each time of `clicks`. Its packets are made lazily."""
     layout = "stereo" if codec == "libvorbis" else "mono"
     stream = out.add_stream(codec, rate=rate, layout=layout)
     stream.metadata["language"] = language

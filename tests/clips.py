@@ -2,9 +2,10 @@
 
     make_clip(tmp_path / "a.mp4", frames=48, rate=25, bf=2, audio="aac")
 
-The picture is a moving textured gradient, so that no two frames are equal, under a bar code that holds the frame's number:
-`frame_number(luma)` reads it back from any decoded, scaled or re-encoded frame. Frames named in `flashes` are white below the
-bar code and every sound track clicks at their time. `I1_CLIPS` is the catalogue; each entry takes a folder and answers a path.
+The picture is a moving textured gradient, so that no two frames are equal, under a bar code that holds the frame's
+number: `frame_number(luma)` reads it back from any decoded, scaled or re-encoded frame. Frames named in `flashes` are
+white below the bar code, and every sound track clicks at their time. `I1_CLIPS` is the catalogue; each entry takes a
+folder and answers a path.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Sound:
 
 
 def picture(number: int, width: int, height: int, *, flash: bool = False) -> tuple[Plane, Plane, Plane]:
-    """The upright frame `number` as Y, U, V: (height, width) and twice (ceil(height/2), ceil(width/2)) uint8, limited range."""
+    """The upright frame `number`: Y (height, width), U and V (half of it, rounded up), uint8, limited range."""
     base, texture = _ground(width, height)
     luma = np.roll(base, 3 * number, axis=1) // 2 + np.roll(texture, (number, 5 * number), axis=(0, 1)) // 2
     luma = np.full_like(luma, 235) if flash else np.clip(luma, 16, 235).astype(np.uint8)
