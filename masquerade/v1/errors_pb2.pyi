@@ -1,0 +1,139 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASON_UNSPECIFIED: _ClassVar[Reason]
+    REASON_NOT_A_VIDEO: _ClassVar[Reason]
+    REASON_FORMAT_REFUSED: _ClassVar[Reason]
+    REASON_CORRUPT_MEDIA: _ClassVar[Reason]
+    REASON_TRUNCATED_MEDIA: _ClassVar[Reason]
+    REASON_NO_VIDEO_STREAM: _ClassVar[Reason]
+    REASON_NO_VIDEO_FRAMES: _ClassVar[Reason]
+    REASON_MEDIA_LIMIT_EXCEEDED: _ClassVar[Reason]
+    REASON_MEDIA_TOO_SMALL: _ClassVar[Reason]
+    REASON_HDR_UNSUPPORTED: _ClassVar[Reason]
+    REASON_DISPLAY_MATRIX_UNSUPPORTED: _ClassVar[Reason]
+    REASON_ENCRYPTED_MEDIA: _ClassVar[Reason]
+    REASON_NOT_AN_IMAGE: _ClassVar[Reason]
+    REASON_IMAGE_LIMIT_EXCEEDED: _ClassVar[Reason]
+    REASON_NO_FACE_IN_PORTRAIT: _ClassVar[Reason]
+    REASON_SEVERAL_FACES_IN_PORTRAIT: _ClassVar[Reason]
+    REASON_FACE_TOO_SMALL: _ClassVar[Reason]
+    REASON_FACE_TURNED: _ClassVar[Reason]
+    REASON_FACE_COVERED: _ClassVar[Reason]
+    REASON_OUTPUT_UNWRITABLE: _ClassVar[Reason]
+    REASON_OUTPUT_EXISTS: _ClassVar[Reason]
+    REASON_NO_SPACE: _ClassVar[Reason]
+    REASON_INPUT_MISSING: _ClassVar[Reason]
+    REASON_MODEL_MISSING: _ClassVar[Reason]
+    REASON_MODEL_DIGEST_MISMATCH: _ClassVar[Reason]
+    REASON_MODEL_CONTRACT_MISMATCH: _ClassVar[Reason]
+    REASON_RUNTIME_UNAVAILABLE: _ClassVar[Reason]
+    REASON_REGISTRY_UNREACHABLE: _ClassVar[Reason]
+    REASON_UNKNOWN_ENGINE: _ClassVar[Reason]
+    REASON_UNKNOWN_PROFILE: _ClassVar[Reason]
+    REASON_UNKNOWN_MODEL: _ClassVar[Reason]
+    REASON_LICENCE_FORBIDDEN: _ClassVar[Reason]
+    REASON_CONSENT_REQUIRED: _ClassVar[Reason]
+    REASON_NO_IDENTITY: _ClassVar[Reason]
+    REASON_RANGE_OUTSIDE_VIDEO: _ClassVar[Reason]
+    REASON_INVALID_SPEC: _ClassVar[Reason]
+    REASON_UNKNOWN_SETTING: _ClassVar[Reason]
+    REASON_INVALID_SETTING: _ClassVar[Reason]
+    REASON_DATA_FOLDER_BUSY: _ClassVar[Reason]
+    REASON_OBJECT_MISSING: _ClassVar[Reason]
+    REASON_OBJECT_CORRUPT: _ClassVar[Reason]
+    REASON_LANE_REFUSED: _ClassVar[Reason]
+    REASON_RING_FULL: _ClassVar[Reason]
+    REASON_LEASE_EXPIRED: _ClassVar[Reason]
+    REASON_FRAME_BATCH_INVALID: _ClassVar[Reason]
+    REASON_ANSWER_MISMATCH: _ClassVar[Reason]
+    REASON_DECODER_DIED: _ClassVar[Reason]
+    REASON_DECODE_TIMEOUT: _ClassVar[Reason]
+    REASON_ENCODER_FAILED: _ClassVar[Reason]
+    REASON_VERIFY_FAILED: _ClassVar[Reason]
+    REASON_CANCELLED: _ClassVar[Reason]
+    REASON_DEADLINE_EXCEEDED: _ClassVar[Reason]
+    REASON_OVERLOADED: _ClassVar[Reason]
+    REASON_UNAVAILABLE: _ClassVar[Reason]
+    REASON_DEPENDENCY_MISSING: _ClassVar[Reason]
+    REASON_JOB_NOT_FOUND: _ClassVar[Reason]
+    REASON_IDENTITY_NOT_FOUND: _ClassVar[Reason]
+    REASON_INTERNAL: _ClassVar[Reason]
+REASON_UNSPECIFIED: Reason
+REASON_NOT_A_VIDEO: Reason
+REASON_FORMAT_REFUSED: Reason
+REASON_CORRUPT_MEDIA: Reason
+REASON_TRUNCATED_MEDIA: Reason
+REASON_NO_VIDEO_STREAM: Reason
+REASON_NO_VIDEO_FRAMES: Reason
+REASON_MEDIA_LIMIT_EXCEEDED: Reason
+REASON_MEDIA_TOO_SMALL: Reason
+REASON_HDR_UNSUPPORTED: Reason
+REASON_DISPLAY_MATRIX_UNSUPPORTED: Reason
+REASON_ENCRYPTED_MEDIA: Reason
+REASON_NOT_AN_IMAGE: Reason
+REASON_IMAGE_LIMIT_EXCEEDED: Reason
+REASON_NO_FACE_IN_PORTRAIT: Reason
+REASON_SEVERAL_FACES_IN_PORTRAIT: Reason
+REASON_FACE_TOO_SMALL: Reason
+REASON_FACE_TURNED: Reason
+REASON_FACE_COVERED: Reason
+REASON_OUTPUT_UNWRITABLE: Reason
+REASON_OUTPUT_EXISTS: Reason
+REASON_NO_SPACE: Reason
+REASON_INPUT_MISSING: Reason
+REASON_MODEL_MISSING: Reason
+REASON_MODEL_DIGEST_MISMATCH: Reason
+REASON_MODEL_CONTRACT_MISMATCH: Reason
+REASON_RUNTIME_UNAVAILABLE: Reason
+REASON_REGISTRY_UNREACHABLE: Reason
+REASON_UNKNOWN_ENGINE: Reason
+REASON_UNKNOWN_PROFILE: Reason
+REASON_UNKNOWN_MODEL: Reason
+REASON_LICENCE_FORBIDDEN: Reason
+REASON_CONSENT_REQUIRED: Reason
+REASON_NO_IDENTITY: Reason
+REASON_RANGE_OUTSIDE_VIDEO: Reason
+REASON_INVALID_SPEC: Reason
+REASON_UNKNOWN_SETTING: Reason
+REASON_INVALID_SETTING: Reason
+REASON_DATA_FOLDER_BUSY: Reason
+REASON_OBJECT_MISSING: Reason
+REASON_OBJECT_CORRUPT: Reason
+REASON_LANE_REFUSED: Reason
+REASON_RING_FULL: Reason
+REASON_LEASE_EXPIRED: Reason
+REASON_FRAME_BATCH_INVALID: Reason
+REASON_ANSWER_MISMATCH: Reason
+REASON_DECODER_DIED: Reason
+REASON_DECODE_TIMEOUT: Reason
+REASON_ENCODER_FAILED: Reason
+REASON_VERIFY_FAILED: Reason
+REASON_CANCELLED: Reason
+REASON_DEADLINE_EXCEEDED: Reason
+REASON_OVERLOADED: Reason
+REASON_UNAVAILABLE: Reason
+REASON_DEPENDENCY_MISSING: Reason
+REASON_JOB_NOT_FOUND: Reason
+REASON_IDENTITY_NOT_FOUND: Reason
+REASON_INTERNAL: Reason
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message", "remedy", "stage", "frame")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    reason: Reason
+    message: str
+    remedy: str
+    stage: str
+    frame: int
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., stage: _Optional[str] = ..., frame: _Optional[int] = ...) -> None: ...
