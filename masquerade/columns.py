@@ -11,7 +11,7 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
@@ -56,12 +56,15 @@ def write_columns(columns: Mapping[str, Column], out: IO[bytes] | None = None) -
     return target.getvalue() if isinstance(target, io.BytesIO) and out is None else b""
 
 
-def read_columns(source: bytes | IO[bytes], shapes: Mapping[str, Shape]) -> dict[str, Column]:
+def read_columns(
+    source: bytes | IO[bytes], shapes: Mapping[str, Shape], *, without: Collection[str] = ()
+) -> dict[str, Column]:
     """Read the columns that `shapes` names and nothing else.
 
     Args:
         source: the file's bytes, or a seekable binary file.
         shapes: what each column must be; the file must hold exactly these.
+        without: columns that are not needed now: they must be there and are not read.
 
     Returns:
         Name to read-only array.
@@ -74,7 +77,11 @@ def read_columns(source: bytes | IO[bytes], shapes: Mapping[str, Shape]) -> dict
         if set(found) != set(shapes) or len(archive.infolist()) != len(shapes):
             raise ColumnsError(f"columns {sorted(found)[:16]}, expected {sorted(shapes)}")
         lengths: dict[str, int] = {}
-        return {name: _read_column(archive, found[name], shape, lengths) for name, shape in shapes.items()}
+        return {
+            name: _read_column(archive, found[name], shape, lengths)
+            for name, shape in shapes.items()
+            if name not in without
+        }
 
 
 def column_names(source: bytes | IO[bytes]) -> tuple[str, ...]:

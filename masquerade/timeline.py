@@ -221,7 +221,8 @@ class Track:
         first: first frame with a row.
         last: one past the last frame with a row.
         rows: frames in which it has a row; bridged gaps included.
-        width_px: median width of the face.
+        observed: frames in which it was seen.
+        max_width_px: widest face box.
         has_texture: the texture file holds statistics for it.
     """
 
@@ -230,7 +231,8 @@ class Track:
     first: int
     last: int
     rows: int
-    width_px: float
+    observed: int
+    max_width_px: float
     has_texture: bool
 
 
@@ -268,6 +270,7 @@ class Timeline:
         textures_key: object key of the texture statistics; empty where no track was learned.
         textures_digest: digest of that object.
         made_by: what a report says of the analysis: runtime, model digests, stage revision.
+        notes: what to know when judging it, for the report.
     """
 
     width: int
@@ -280,6 +283,7 @@ class Timeline:
     textures_key: str = ""
     textures_digest: str = ""
     made_by: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def segment_of(self, frame: int) -> ShardRef:
         """The shard that covers a frame.
@@ -334,6 +338,7 @@ def read_timeline(data: bytes) -> Timeline:
                     for entry in document["people"]
                 ),
                 "cuts": tuple(document["cuts"]),
+                "notes": tuple(document["notes"]),
             }
         )
         _check_timeline(timeline)
@@ -347,7 +352,8 @@ def _check_timeline(timeline: Timeline) -> None:
         _whole(getattr(timeline, name), name, at_least=1)
     if not isinstance(timeline.made_by, Mapping):
         raise TimelineFormatError("made_by is not a mapping")
-    texts = (timeline.textures_key, timeline.textures_digest, *timeline.made_by, *timeline.made_by.values())
+    made_by = timeline.made_by
+    texts = (timeline.textures_key, timeline.textures_digest, *made_by, *made_by.values(), *timeline.notes)
     if not all(isinstance(text, str) for text in texts):
         raise TimelineFormatError("a key, digest or maker that is not text")
     _check_segments(timeline.segments, timeline.frames)
@@ -364,8 +370,10 @@ def _check_timeline(timeline: Timeline) -> None:
     for track in timeline.tracks:
         _whole(track.first, "first", at_least=0)
         _whole(track.last, "last", at_least=track.first + 1)
-        _whole(track.rows, "rows", at_least=1)
-        if track.person not in range(len(people)) or track.last > timeline.frames or not np.isfinite(track.width_px):
+        _whole(track.observed, "observed", at_least=1)
+        _whole(track.rows, "rows", at_least=track.observed)
+        is_known = track.person in range(len(people)) and track.last <= timeline.frames
+        if not is_known or not np.isfinite(track.max_width_px):
             raise TimelineFormatError(f"track {track.number} names person {track.person}, frames to {track.last}")
 
 
@@ -376,7 +384,7 @@ def _check_segments(segments: Iterable[ShardRef], frames: int) -> None:
         _whole(segment.last, "last", at_least=segment.first + 1)
         if segment.number != number or segment.first != expected:
             raise TimelineFormatError(f"segment {segment.number} begins at {segment.first}, expected {expected}")
-        if not isinstance(segment.key, str) or not isinstance(segment.digest, str):
+        if not (isinstance(segment.key, str) and isinstance(segment.digest, str)):
             raise TimelineFormatError(f"segment {number} has no key")
         expected = segment.last
     if expected != frames:

@@ -52,7 +52,7 @@ def timeline() -> Timeline:
         height=360,
         frames=20,
         segments=(ShardRef(0, 0, 8, "a", "d", 8), ShardRef(1, 8, 20, "b", "e", 12)),
-        tracks=(Track(0, 0, 0, 20, 20, 80.5, True),),
+        tracks=(Track(0, 0, 0, 20, 20, 18, 80.5, True),),
         people=(Person(0, 0, 20, (1.0, 2.0, 3.0, 4.5), 3),),
         cuts=(5, 9),
         textures_key="t",
