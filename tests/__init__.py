@@ -1,1 +1,1 @@
-"""What is promised, as tests."""
+"""What is promised, in sentences that can fail."""
