@@ -12,11 +12,12 @@ HEAD = """\
 # Errors
 Made from the table in `services/common/error_table.py` by `python -m services.common.errors_doc`; do not edit.
 
-Every refusal and every fault has a stable reason. Over gRPC it is the `reason` of a `google.rpc.ErrorInfo` in the domain
-`masquerade`, with what is known about the case as its metadata. In a shell it decides the exit status: 0 done, 1 a fault
-of ours, 2 bad input or refused (nothing was written), 3 a dependency is absent, 130 interrupted.
+Every refusal and every fault has a stable reason. Over gRPC it is the `reason` of a `google.rpc.ErrorInfo` in the
+domain `masquerade`, with what is known about the case as its metadata. In a shell it decides the exit status: 0 done,
+1 a fault of ours, 2 bad input or refused (nothing was written), 3 a dependency is absent, 130 interrupted.
 
-In the texts `{name|words}` is a field or else the words; a part in square brackets is left out when its field is not known.
+In the texts `{name|words}` is a field or else the words; a part in square brackets is left out when its field is not
+known.
 
 | reason | gRPC code | exit | what it says | what to do |
 |---|---|---|---|---|

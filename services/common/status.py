@@ -61,7 +61,7 @@ def to_status(error: MasqueradeError) -> status_pb2.Status:
 
 def to_grpc_status(error: MasqueradeError) -> grpc.Status:
     """What `context.abort_with_status` takes."""
-    return cast(grpc.Status, rpc_status.to_status(to_status(error)))
+    return rpc_status.to_status(to_status(error))
 
 
 def grpc_code(error: MasqueradeError) -> grpc.StatusCode:

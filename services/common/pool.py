@@ -1,0 +1,65 @@
+"""The one bounded pool for CPU work: never on the event loop, never more at once than the machine has cores for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+import cv2
+
+from services.common import errors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WAITING_PER_WORKER = 64
+"""Most calls that may wait for each worker: beyond that the caller has lost its own bound, and queues only hide it."""
+
+
+class Pool:
+    """Runs functions in threads. NumPy, OpenCV, ONNX Runtime and encoders release the GIL while they work."""
+
+    def __init__(self, workers: int, *, waiting_at_most: int | None = None) -> None:
+        # OpenCV's own threads would multiply with ours; two levels of threads are slower than one.
+        cv2.setNumThreads(1)
+        self.workers = workers
+        self._waiting_at_most = workers * WAITING_PER_WORKER if waiting_at_most is None else waiting_at_most
+        self._running = 0
+        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pool")
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a worker."""
+        return max(0, self._running - self.workers)
+
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a function in a worker and give its result; its errors rise here.
+
+        A cancelled call that has not started never starts; one that has started runs to its end unheard, so what is
+        given to the pool must be short (batches are sized for that) or look at a flag.
+        """
+        if self._running >= self.workers + self._waiting_at_most:
+            raise errors.Overloaded(what="the worker pool", waiting=self.queued, most=self._waiting_at_most)
+        call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
+        future = self._executor.submit(call)
+        self._running += 1
+        loop = asyncio.get_running_loop()
+        # The count falls when the work ends, not when the caller stops listening: cancelled work holds its worker.
+        future.add_done_callback(lambda _: _tell(loop, self._one_less))
+        return await asyncio.wrap_future(future)
+
+    def _one_less(self) -> None:
+        self._running -= 1
+
+    async def close(self) -> None:
+        """Drop what waits, wait for what runs."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)
