@@ -1,0 +1,1 @@
+"""Getting models: pulled by digest, converted to ONNX where their publishers offer something else, checked."""
