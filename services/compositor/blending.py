@@ -1,0 +1,220 @@
+"""Patches and backgrounds into the planes of a frame, touching nothing that they do not cover.
+
+The planes are never turned into RGB and back: a patch is brought into the planes' own space and mixed there, luma
+sample by luma sample and chroma at half the size in its own rectangle on even coordinates. Where alpha is 0 not one
+sample changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.arrays import Affine, Alpha8, Plane, Rgb
+from services.common.planes import Planes, rgb_to_yuv444
+from services.compositor.tiles import TILE_PX, enlarge, runs, shrink
+
+_SPILL_WIDTH_PX = 320
+"""Columns at which the foreground's clean colour is estimated: it is smooth, and 320 of them cost 1 ms."""
+
+_SPILL_WINDOW_SHARE = 1 / 30
+"""Window of that estimate as a share of its width: broader than the soft edge, narrower than a face."""
+
+_SURE_FOREGROUND = 250
+"""Alpha from which a pixel's colour is its own."""
+
+
+def _identity() -> Affine:
+    return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """What covers a part of a frame.
+
+    Attributes:
+        rgb: (h, w, 3) uint8.
+        alpha: (h, w) uint8, how much of the patch is seen, in 1/255.
+        affine: (2, 3) float64 from the crop that was sent to the patch's own pixels; the identity for an engine that
+            answers in the crop's coordinates.
+    """
+
+    rgb: Rgb
+    alpha: Alpha8
+    affine: Affine = field(default_factory=_identity)
+
+
+def blend_patch(planes: Planes, patch: Patch, x0: int, y0: int) -> None:
+    """Mix a patch into the planes in place.
+
+    Args:
+        planes: the frame; written to.
+        patch: what covers it.
+        x0: left edge of the crop that the patch belongs to, in pixels of the frame; a crop may reach beyond the frame.
+        y0: top edge of that crop.
+    """
+    rgb, alpha = patch.rgb, patch.alpha
+    if not np.array_equal(patch.affine, _identity()):
+        rgb, alpha, x0, y0 = _unwarped(patch, x0, y0)
+    inside = _inside(planes, alpha, x0, y0)
+    if inside is None:
+        return
+    left, top, right, bottom = inside
+    rgb, alpha = _cut(rgb, alpha, (left - x0, top - y0, right - x0, bottom - y0))
+    luma, blue, red = cv2.split(rgb_to_yuv444(rgb, planes.colour))
+    _mix(planes.y[top:bottom, left:right], luma, alpha)
+    half = (alpha.shape[1] // 2, alpha.shape[0] // 2)
+    half_alpha = cv2.resize(alpha, half, interpolation=cv2.INTER_AREA)
+    at = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
+    _mix(planes.u[at], cv2.resize(blue, half, interpolation=cv2.INTER_AREA), half_alpha)
+    _mix(planes.v[at], cv2.resize(red, half, interpolation=cv2.INTER_AREA), half_alpha)
+
+
+def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
+    """Put a background behind the foreground, in place.
+
+    Pixels of alpha 255 keep their samples, those of alpha 0 are copied from the background; between them the old
+    background's light is taken out of the foreground's edge first, or it would wear a fringe of it.
+
+    Args:
+        planes: the frame; written to.
+        background: of the frame's size and colour space.
+        alpha: (H, W) uint8, how much of the frame stays.
+    """
+    if (background.width, background.height) != (planes.width, planes.height):
+        raise ValueError("the background is not of the frame's size")
+    # Even, so that chroma has a whole factor as well.
+    factor = 2 * max(1, math.ceil(planes.width / (2 * _SPILL_WIDTH_PX)))
+    spills: list[NDArray[np.int16]] | None = None
+    for run in runs(alpha, tile_px=factor * max(1, round(TILE_PX / factor))):
+        if run.value == 255:
+            continue
+        box = (run.x0, run.y0, run.x1, run.y1)
+        half_box = (run.x0 // 2, run.y0 // 2, run.x1 // 2, run.y1 // 2)
+        if run.value == 0:
+            for plane, behind, (left, top, right, bottom) in _by_plane(planes, background, box, half_box):
+                np.copyto(plane[top:bottom, left:right], behind[top:bottom, left:right])
+            continue
+        if spills is None:
+            spills = _spills(planes, alpha, factor)
+        opacity = alpha[run.y0 : run.y1, run.x0 : run.x1]
+        half_size = (opacity.shape[1] // 2, opacity.shape[0] // 2)
+        opacities = (opacity, *(2 * (cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA),)))
+        factors = (factor, factor // 2, factor // 2)
+        parts = _by_plane(planes, background, box, half_box)
+        for (plane, behind, place), share, spill, scale in zip(parts, opacities, spills, factors, strict=True):
+            at = np.s_[place[1] : place[3], place[0] : place[2]]
+            own = cv2.add(plane[at], enlarge(spill, scale, place), dtype=cv2.CV_8U)
+            np.copyto(plane[at], behind[at])
+            _mix(plane[at], np.asarray(own, np.uint8), share)
+
+
+def _by_plane(
+    planes: Planes, background: Planes, box: tuple[int, int, int, int], half_box: tuple[int, int, int, int]
+) -> list[tuple[Plane, Plane, tuple[int, int, int, int]]]:
+    """Each plane with the background's and its own rectangle."""
+    return [
+        (planes.y, background.y, box),
+        (planes.u, background.u, half_box),
+        (planes.v, background.v, half_box),
+    ]
+
+
+def _mix(
+    plane: Plane, over: NDArray[np.integer[Any] | np.floating[Any]], alpha: NDArray[np.integer[Any] | np.floating[Any]]
+) -> None:
+    """plane += (over - plane) * alpha / 255, rounded once; exact at alpha 0 and 255."""
+    difference = cv2.subtract(over, plane, dtype=cv2.CV_16S)
+    difference = cv2.multiply(difference, alpha, scale=1 / 255, dtype=cv2.CV_16S)
+    cv2.add(plane, difference, dst=plane, dtype=cv2.CV_8U)
+
+
+def _inside(planes: Planes, alpha: Alpha8, x0: int, y0: int) -> tuple[int, int, int, int] | None:
+    """The rectangle of the frame, on even coordinates, that holds all of the patch that is seen."""
+    left, top, width, height = cv2.boundingRect(alpha)
+    right, bottom = min(left + width + x0, planes.width), min(top + height + y0, planes.height)
+    left, top = max(left + x0, 0), max(top + y0, 0)
+    if left >= right or top >= bottom:
+        return None
+    # The frame's sides are even: rounding outwards stays inside.
+    return left & ~1, top & ~1, right + right % 2, bottom + bottom % 2
+
+
+def _cut(rgb: Rgb, alpha: Alpha8, box: tuple[int, int, int, int]) -> tuple[Rgb, Alpha8]:
+    """The part of a patch in a box that may reach one pixel beyond it: there alpha is 0."""
+    left, top, right, bottom = box
+    height, width = alpha.shape
+    margins = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    part = np.s_[max(top, 0) : bottom, max(left, 0) : right]
+    rgb, alpha = rgb[part], alpha[part]
+    if any(margins):
+        rgb = np.asarray(cv2.copyMakeBorder(rgb, *margins, cv2.BORDER_REPLICATE), np.uint8)
+        alpha = np.asarray(cv2.copyMakeBorder(alpha, *margins, cv2.BORDER_CONSTANT, value=0), np.uint8)
+    return rgb, alpha
+
+
+def _unwarped(patch: Patch, x0: int, y0: int) -> tuple[Rgb, Alpha8, int, int]:
+    """A patch in its own coordinates, resampled into the frame's, with its new place there."""
+    height, width = patch.alpha.shape
+    linear, shift = patch.affine[:, :2], patch.affine[:, 2]
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+    reach = (corners - shift) @ np.linalg.inv(linear).T
+    low, high = np.floor(reach.min(axis=0)).astype(int), np.ceil(reach.max(axis=0)).astype(int)
+    # To pixel centres at integers, counted from `low`.
+    to_patch = np.column_stack([linear, shift + linear @ (low + 0.5) - 0.5])
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    rgb = cv2.warpAffine(patch.rgb, to_patch, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(patch.alpha, to_patch, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), x0 + int(low[0]), y0 + int(low[1])
+
+
+def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16]]:
+    """For Y, U and V what is to be added to the frame so that its edge shows the foreground's colour alone.
+
+    Blur fusion (Forte 2021, "Approximate fast foreground colour estimation", one pass): local means of foreground
+    and background under the matte, corrected by what they do not explain.
+
+    Returns:
+        Three (ceil(H / factor), ceil(W / factor)) int16 in levels; 0 where the foreground is sure.
+    """
+    opacity = shrink(alpha, factor)
+    window = 2 * (max(5, round(opacity.shape[1] * _SPILL_WINDOW_SHARE)) // 2) + 1
+
+    def mean(image: NDArray[np.integer[Any] | np.floating[Any]]) -> NDArray[np.float32]:
+        return np.asarray(cv2.boxFilter(image, cv2.CV_32F, (window, window), borderType=cv2.BORDER_REFLECT), np.float32)
+
+    share = opacity.astype(np.float32)
+    share *= np.float32(1 / 255)
+    mean_opacity = mean(opacity)
+    # The constant keeps the means at the pixel's own colour where there is nothing of a side nearby.
+    front_scale = 1 / (mean_opacity + 1)
+    back_scale = 1 / (256 - mean_opacity)
+    is_sure = opacity >= _SURE_FOREGROUND
+    spills = []
+    for plane, scale in ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2)):
+        own = shrink(plane, scale)
+        lit = mean(np.asarray(cv2.multiply(own, opacity, dtype=cv2.CV_16U)))
+        unlit = mean(own)
+        unlit *= 255
+        unlit -= lit
+        lit += own
+        unlit += own
+        lit *= front_scale
+        unlit *= back_scale
+        # What is added: front less own, and of what both means leave unexplained the foreground's share.
+        spill = lit - own
+        unexplained = own - unlit
+        lit -= unlit
+        lit *= share
+        unexplained -= lit
+        unexplained *= share
+        spill += unexplained
+        spill[is_sure] = 0
+        spills.append(np.rint(spill).astype(np.int16))
+    return spills

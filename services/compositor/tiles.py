@@ -1,0 +1,107 @@
+"""A matte as runs of tiles: most of a frame is plainly foreground or plainly background, and only the rest is work.
+
+At 720p the soft edge of one person touches about a fifth of the tiles; blending a frame tile by tile costs a fifth of
+blending it whole, and tiles that lie wholly in the foreground are not even read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.arrays import Plane
+
+TILE_PX = 64
+"""Side of a tile. Smaller ones follow the edge closer but cost more calls: 64 was fastest at 720p and 1080p."""
+
+Scalar = TypeVar("Scalar", np.uint8, np.int16, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring tiles of one kind.
+
+    Attributes:
+        x0, y0, x1, y1: pixels, half-open.
+        value: the value of all its pixels, or None where they differ.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    value: int | None
+
+
+def runs(plane: Plane, *, tile_px: int = TILE_PX) -> Iterator[Run]:
+    """The plane's tiles from left to right and top to bottom, neighbours of one kind as one run.
+
+    Args:
+        plane: (h, w) uint8.
+        tile_px: side of a tile.
+
+    Yields:
+        Runs that cover the plane exactly once.
+    """
+    height, width = plane.shape
+    starts = np.arange(0, width, tile_px)
+    for y0 in range(0, height, tile_px):
+        y1 = min(y0 + tile_px, height)
+        least = np.minimum.reduceat(plane[y0:y1].min(axis=0), starts)
+        most = np.maximum.reduceat(plane[y0:y1].max(axis=0), starts)
+        kinds: NDArray[np.int16] = np.where(least == most, least, np.int16(-1)).astype(np.int16)
+        first = 0
+        for tile in range(1, len(kinds) + 1):
+            if tile < len(kinds) and kinds[tile] == kinds[first]:
+                continue
+            value = int(kinds[first])
+            yield Run(first * tile_px, y0, min(tile * tile_px, width), y1, None if value < 0 else value)
+            first = tile
+
+
+def shrink(plane: Plane, factor: int) -> Plane:
+    """Means of factor x factor pixels, (ceil(h / factor), ceil(w / factor)) uint8.
+
+    Where the sides do not divide, the last row and column are repeated first, so that one small pixel always covers
+    exactly `factor` large ones.
+    """
+    if factor == 1:
+        return plane
+    height, width = plane.shape
+    down, right = -height % factor, -width % factor
+    if down or right:
+        plane = np.asarray(cv2.copyMakeBorder(plane, 0, down, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+    while factor > 1:
+        # OpenCV halves ten times faster than it shrinks by any other factor.
+        step = 2 if factor % 2 == 0 else factor
+        size = (plane.shape[1] // step, plane.shape[0] // step)
+        plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+        factor //= step
+    return plane
+
+
+def enlarge(small: NDArray[Scalar], factor: int, box: tuple[int, int, int, int]) -> NDArray[Scalar]:
+    """A part of what the whole would be if it were enlarged bilinearly; the rest is not computed.
+
+    Args:
+        small: (h, w), what `shrink` gives.
+        factor: the same as there.
+        box: x0, y0, x1, y1 in large pixels, half-open; x0 and y0 are multiples of `factor`.
+
+    Returns:
+        (y1 - y0, x1 - x0).
+    """
+    x0, y0, x1, y1 = box
+    if factor == 1:
+        return small[y0:y1, x0:x1]
+    # Bilinear interpolation reaches one neighbour; at the border it has none, and repeats.
+    left, top = max(x0 // factor - 1, 0), max(y0 // factor - 1, 0)
+    part = small[top : -(-y1 // factor) + 1, left : -(-x1 // factor) + 1]
+    size = (part.shape[1] * factor, part.shape[0] * factor)
+    large = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), small.dtype)
+    return large[y0 - top * factor : y1 - top * factor, x0 - left * factor : x1 - left * factor]
