@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EncodeSettings:
         """By how many frames decoding order runs ahead of showing order."""
         return min(self.bf, 2) if self.codec == "h264" else 0
 
-    def encoder(self) -> str:
+    def encoder(self) -> Literal["libx264", "libvpx-vp9"]:
         """FFmpeg's name of the encoder."""
         return "libx264" if self.codec == "h264" else "libvpx-vp9"
 
@@ -149,12 +150,12 @@ class SegmentEncoder:
         options = settings.options()
         if self._keeps_fields(settings):
             options["flags"] = "+ildct+ilme"
-        stream: VideoStream = self._container.add_stream(settings.encoder(), rate=self._rate, options=options)  # type: ignore[call-overload]
+        stream = self._container.add_stream(settings.encoder(), rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = self._shape.width, self._shape.height, "yuv420p"
         context = stream.codec_context
         context.time_base = 1 / self._rate
-        # PyAV's defaults (SLICE, as many as there are cores) cost 3.6 % in size and make the output depend on the machine.
-        context.thread_type = "FRAME"  # type: ignore[assignment]
+        # PyAV's defaults (SLICE, as many threads as cores) cost 3.6 % in size and make bytes depend on the machine.
+        context.thread_type = "FRAME"
         context.thread_count = settings.threads
         colour = self._shape.colour
         context.color_range, context.colorspace = colour.range, colour.matrix
@@ -235,7 +236,7 @@ def _packed(planes: Planes) -> NDArray[np.uint8] | None:
 def _field_graph(shape: Shape, rate: Fraction) -> Graph:
     """PyAV cannot set a frame's field flags; this filter does and copies nothing."""
     graph = Graph()
-    source = graph.add_buffer(width=shape.width, height=shape.height, format="yuv420p", time_base=1 / rate)
+    source = graph.add_buffer(width=shape.width, height=shape.height, format=VideoFormat("yuv420p"), time_base=1 / rate)
     flag = graph.add("setfield", "tff" if shape.fields is Fields.TOP_FIRST else "bff")
     sink = graph.add("buffersink")
     source.link_to(flag)

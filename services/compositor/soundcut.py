@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
@@ -51,7 +51,7 @@ class Block:
     @property
     def end(self) -> int:
         """The place after the last sample."""
-        return self.at + self.samples.shape[1]
+        return self.at + int(self.samples.shape[1])
 
 
 def silence(at: int, end: int, channels: int) -> Iterator[Block]:
@@ -110,7 +110,7 @@ class Cut:
             gain = np.minimum(gain, (at + 0.5) / fade)
         if self.fades_out:
             gain = np.minimum(gain, (self.length - at - 0.5) / fade)
-        return gain
+        return gain.astype(np.float32)
 
 
 def cuts(pieces: Sequence[Piece], time_base: Fraction, rate: int) -> list[Cut]:
@@ -212,7 +212,8 @@ class AudioEncode:
         self._editor, self._remarks = editor, remarks
         self._layout = _LAYOUTS.get(self._channels, context.layout.name)
         self._name = f"audio stream {source.index}"
-        self._target: AudioStream = output.add_stream(wanted.codec, rate=wanted.rate, layout=self._layout)  # type: ignore[call-overload]
+        added = output.add_stream(wanted.codec, rate=wanted.rate, layout=self._layout)
+        self._target = cast("AudioStream", added)
         self._target.bit_rate = _BITS_A_CHANNEL[wanted.codec] * self._channels
         self._target.metadata.update(source.metadata)
         self._target.disposition = source.disposition
@@ -223,7 +224,7 @@ class AudioEncode:
     def take(self, packet: AnyPacket) -> list[AnyPacket]:
         """Encoded packets that one packet of the source makes possible; an empty packet drains the decoder."""
         try:
-            frames = packet.decode()
+            frames = cast("list[AudioFrame]", packet.decode())
         except av.error.InvalidDataError:
             self._remarks.add(f"{self._name} holds packets that cannot be decoded; they are silent")
             return []
@@ -232,8 +233,9 @@ class AudioEncode:
             if frame.sample_rate != self._rate or frame.layout.nb_channels != self._channels:
                 self._remarks.add(f"{self._name} changes its rate or channels; that part is silent")
                 continue
-            time = None if frame.pts is None else frame.pts * Fraction(frame.time_base)
-            for block in self._line.place(time, Fraction(frame.time_base), samples_of(frame)):
+            tick = frame.time_base or Fraction(1, self._rate)
+            time = None if frame.pts is None else frame.pts * tick
+            for block in self._line.place(time, tick, samples_of(frame)):
                 for edited in self._editor.take(block):
                     made += self._encode(edited)
         return made
@@ -278,7 +280,7 @@ def samples_of(frame: AudioFrame) -> Samples:
     if not frame.format.is_planar:
         array = array.reshape(-1, channels).T
     if array.dtype == np.uint8:
-        return (array.astype(np.float32) - 128) / 128
+        return ((array.astype(np.float32) - 128) / 128).astype(np.float32)
     if np.issubdtype(array.dtype, np.integer):
-        return array.astype(np.float32) / float(2 ** (array.dtype.itemsize * 8 - 1))
+        return (array.astype(np.float32) / float(2 ** (array.dtype.itemsize * 8 - 1))).astype(np.float32)
     return array.astype(np.float32)
