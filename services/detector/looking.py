@@ -1,0 +1,152 @@
+"""Looking at one frame: faces found anew, and faces followed from landmarks that are already known.
+
+Every answer depends on the frame's pixels alone, never on what else was asked: batches are joined and split freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.arrays import Rgb
+from services.common.planes import Planes, rgb_warp
+from services.common.pool import Pool
+from services.detector import blazeface
+from services.detector.batching import Answers, Batcher
+from services.detector.landmarks import CROP_PX, Region, points_in_frame, region_of_candidate, region_of_points
+from services.detector.sharpness import sharpness_of
+from services.detector.sights import Sight, meets
+from services.detector.verifying import has_skin, is_inside, is_present, is_same
+
+SAME_FACE_IOU = 0.5
+"""Two meshes in one frame that overlap by this are one face found twice."""
+
+LANDMARKS = "facemesh"
+RANGES = (blazeface.SHORT_RANGE, blazeface.FULL_RANGE)
+
+
+class Inference(Protocol):
+    """The part of the inference door that looking needs."""
+
+    async def infer(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Named outputs, batched on axis 0."""
+        ...
+
+
+class Looker:
+    """The detector's eyes: models behind the inference door, crops made in the pool."""
+
+    def __init__(
+        self, inference: Inference, pool: Pool, *, most_faces: int, batch: int = 16, in_flight: int = 2
+    ) -> None:
+        """Args:
+        inference: the inference door.
+        pool: for crops.
+        most_faces: faces kept in one frame, the largest first.
+        batch: most crops in one call of a model.
+        in_flight: calls of each model at once.
+        """
+        self._pool = pool
+        self._most_faces = most_faces
+
+        def batcher(model: str) -> Batcher:
+            async def infer(images: NDArray[np.uint8]) -> Answers:
+                return await inference.infer(model, {"image": images})
+
+            return Batcher(infer, most=batch, in_flight=in_flight)
+
+        self._models = {model: batcher(model) for model in (LANDMARKS, *(r.model for r in RANGES))}
+
+    async def find(self, planes: Planes) -> list[Sight]:
+        """The faces of a frame about which nothing is known, largest first."""
+        candidates = await self._candidates(planes)
+        first = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
+        believed = [(sight, c.score) for sight, c in zip(first, candidates, strict=True) if _may_be_face(sight)]
+        # The detector's box is coarser than the landmarks, so these give the region for a second look.
+        second = await self._look(planes, [region_of_points(sight.points) for sight, _ in believed])
+        again = [(sight, detected) for sight, (_, detected) in zip(second, believed, strict=True)]
+        return await self._pool.run(_faces, planes, again, self._most_faces)
+
+    async def follow(self, planes: Planes, known: Sequence[Sight]) -> list[Sight | None]:
+        """Faces of a neighbouring frame looked for where they were; None for each that is lost."""
+        regions = [region_of_points(sight.points) for sight in known]
+        sights = await self._look(planes, regions)
+        return [
+            sight if is_same(sight, before) and is_inside(sight, planes) else None
+            for sight, before in zip(sights, known, strict=True)
+        ]
+
+    async def _candidates(self, planes: Planes) -> list[blazeface.Candidate]:
+        squares = await self._pool.run(_letterboxes, planes)
+        asked = zip(RANGES, squares, strict=True)
+        answers = await asyncio.gather(*(self._models[r.model].one(image) for r, (image, _) in asked))
+        found: list[blazeface.Candidate] = []
+        for net, (_, placed), answer in zip(RANGES, squares, answers, strict=True):
+            found += blazeface.candidates(
+                answer["boxes"], answer["keypoints"], answer["scores"], placed=placed, threshold=net.threshold
+            )
+        # Each candidate costs a look of the landmark net: a pattern full of them must not stop the service.
+        return blazeface.merged(found)[: 2 * self._most_faces]
+
+    async def _look(self, planes: Planes, regions: Sequence[Region]) -> list[Sight]:
+        """One sight for each region, believed or not; a region that no crop can be made of scores nothing."""
+        usable = [region.is_usable for region in regions]
+        asked = [region for region, is_usable in zip(regions, usable, strict=True) if is_usable]
+        if not asked:
+            return [NOTHING] * len(regions)
+        crops = await self._pool.run(_crops, planes, asked)
+        answers = await asyncio.gather(*(self._models[LANDMARKS].one(crop) for crop, _ in crops))
+        seen = iter(
+            Sight(points_in_frame(answer["points"], region), float(answer["presence"]), sharpness)
+            for answer, region, (_, sharpness) in zip(answers, asked, crops, strict=True)
+        )
+        return [next(seen) if is_usable else NOTHING for is_usable in usable]
+
+
+NOTHING = Sight(np.zeros((478, 3), np.float32), 0.0, 0.0)
+
+
+def distinct(sights: Sequence[Sight]) -> list[Sight]:
+    """Each face once, largest first; of two that overlap the one that the net believes more stays."""
+    kept: list[Sight] = []
+    for sight in sorted(sights, key=lambda s: (-s.score, *s.box.tolist())):
+        if not meets(sight.box, [other.box for other in kept], at_least=SAME_FACE_IOU):
+            kept.append(sight)
+    return sorted(kept, key=lambda s: (-_area(s), *s.box.tolist()))
+
+
+def _may_be_face(sight: Sight) -> bool:
+    """Whether a second look is worth its price.
+
+    Far below the net's threshold: with the detector's coarse box a covered face was seen to score 0.02 at first and
+    0.99 in its own region.
+    """
+    return sight.score > 0.01
+
+
+def _faces(planes: Planes, seen: Sequence[tuple[Sight, float]], most: int) -> list[Sight]:
+    """Those that are faces, each once, largest first."""
+    faces = [
+        sight
+        for sight, detected in seen
+        if is_present(sight) and is_inside(sight, planes) and has_skin(planes, sight, detected)
+    ]
+    return distinct(faces)[:most]
+
+
+def _area(sight: Sight) -> float:
+    x0, y0, x1, y1 = sight.box.tolist()
+    return float((x1 - x0) * (y1 - y0))
+
+
+def _letterboxes(planes: Planes) -> list[tuple[Rgb, blazeface.Letterbox]]:
+    return [blazeface.letterbox(planes, net.size) for net in RANGES]
+
+
+def _crops(planes: Planes, regions: Sequence[Region]) -> list[tuple[Rgb, float]]:
+    crops = [rgb_warp(planes, region.affine, width=CROP_PX, height=CROP_PX) for region in regions]
+    return [(crop, sharpness_of(crop)) for crop in crops]
