@@ -159,7 +159,7 @@ def read_observations(source: bytes | IO[bytes], *, key: str, with_points: bool 
         without = () if with_points else ("points",)
         columns = read_columns(source, _SHAPES, without=without)
     except ColumnsError as error:
-        raise ObjectCorrupt(key=key, found=str(error)) from error
+        raise ObjectCorrupt(key=key, detail=str(error)) from error
     first, last, width, height = (int(value) for value in columns.pop("span"))
     columns.setdefault("points", np.zeros((0, POINTS, 3), np.int16))
     seen = Observations(first=first, last=last, width=width, height=height, **columns)
@@ -182,4 +182,4 @@ def _check(seen: Observations, key: str) -> None:
     }
     for problem, is_well in checks.items():
         if not is_well:
-            raise ObjectCorrupt(key=key, found=problem)
+            raise ObjectCorrupt(key=key, detail=problem)
