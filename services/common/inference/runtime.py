@@ -1,0 +1,101 @@
+"""The one door to models. Two runtimes stand behind it; callers do not know which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from services.common.arrays import Tensor
+from services.common.errors import InvalidSetting
+from services.common.inference.models import LicencePolicy
+from services.common.pool import Pool
+
+RuntimeKind: TypeAlias = Literal["onnxruntime", "triton"]
+
+
+class Runtime(Protocol):
+    """Where models run."""
+
+    @property
+    def name(self) -> str:
+        """What runs the models and in which precision: part of keys and reports."""
+        ...
+
+    async def infer(self, model: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a model on a batch.
+
+        Args:
+            model: name of its folder in the model repository.
+            inputs: every input of the contract by name, batched on the first axis. A batch of any length is split
+                as the model needs it.
+
+        Returns:
+            Every output of the contract by name, in the order of the inputs' first axis.
+
+        Raises:
+            UnknownModel, ModelMissing, ModelDigestMismatch, LicenceForbidden: the model cannot be used.
+            ModelContractMismatch: the inputs, or the model's own, are not those of the contract.
+            Overloaded, RuntimeUnavailable, DeadlineExceeded: the runtime cannot do it now.
+        """
+        ...
+
+    async def ready(self, models: Iterable[str]) -> None:
+        """Return when these models answer; raise as `infer` does if they cannot. Loads and warms them where needed."""
+        ...
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the weights of each model that can be served, by the model's name."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of models and connections. Nothing may be running."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """Where models run, and which may."""
+
+    model_repository: Path
+    kind: RuntimeKind = "onnxruntime"
+
+    licence_policy: LicencePolicy = "commercial"
+    """`commercial` refuses models whose licence forbids commercial use."""
+
+    triton_target: str = ""
+    """host:port of a Triton server's gRPC; needed by the kind `triton` alone."""
+
+    triton_shared_memory: bool = False
+    """Hand pictures to Triton in /dev/shm. Only where both see the same one, and the server allows it."""
+
+    triton_timeout_s: float = 30.0
+    """Longest wait for one answer, queueing on the server included."""
+
+    triton_in_flight: int = 4
+    """Most requests of one model at once. At least 2: a server that sees one request at a time cannot batch."""
+
+
+def open_runtime(settings: RuntimeSettings, *, pool: Pool) -> Runtime:
+    """The runtime that the settings name. Nothing is loaded and nothing connected before the first call.
+
+    Args:
+        settings: where models run.
+        pool: where in-process models run.
+
+    Raises:
+        InvalidSetting: the kind is unknown, or Triton has no target.
+    """
+    # Each runtime's library is imported where it is chosen: an image carries the one that it uses.
+    if settings.kind == "onnxruntime":
+        from services.common.inference.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(settings.model_repository, pool=pool, licence_policy=settings.licence_policy)
+    if settings.kind == "triton":
+        if not settings.triton_target:
+            raise InvalidSetting(setting="triton_target", problem="is empty, and the runtime is triton")
+        from services.common.inference.triton import TritonRuntime
+
+        return TritonRuntime(settings)
+    raise InvalidSetting(setting="runtime", value=settings.kind, problem="is neither onnxruntime nor triton")
