@@ -1,0 +1,70 @@
+"""How much of the swap each pixel shows: soft at the rim, nothing over the target's own eyes and inner mouth."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from masquerade.facemesh import INNER_LIPS, LEFT_EYE, LEFT_LIDS, MESH_POINTS, RIGHT_EYE, RIGHT_LIDS
+from services.common.arrays import Alpha, Points
+
+_RIM = (0.02, 0.13)
+"""Nothing of the swap nearer to the rim than the first, all of it from the second on, in face widths."""
+
+_EYE_OPEN, _EYE_SHUT = 0.27, 0.17
+"""Opening of an eye as a share of its length between which the target's own lids come in. A lid of the source,
+stretched over a closing eye, smears its lashes; the target's own blink is right."""
+
+_LID_REACH = 1.15
+"""How far beyond the ring of the lids the target is kept when the eye is shut."""
+
+_YAW_FADE_DEGREES = (55.0, 75.0)
+"""Where a turned head begins and ends to lose the swap: there is no texture for a profile."""
+
+
+def rim_alpha(covered: NDArray[np.bool_], face_width_px: float) -> Alpha:
+    """(h, w) float32: smooth from 0 at the outline of what is seen of the face to 1 inside."""
+    distance = np.asarray(cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    first, last = _RIM[0] * face_width_px, _RIM[1] * face_width_px
+    distance -= np.float32(first)
+    distance *= np.float32(1 / (last - first))
+    np.clip(distance, 0, 1, out=distance)
+    smooth: Alpha = distance * distance * (3 - 2 * distance)
+    return smooth
+
+
+def holes(points: Points, *, width: int, height: int) -> NDArray[np.uint8]:
+    """(h, w) uint8, 255 where the target's own pixels stay: eyeballs, inner mouth, and the lids of a closing eye.
+
+    Args:
+        points: landmarks in pixels of the mask, centres at +0.5.
+        width: of the mask.
+        height: of the mask.
+    """
+    flat = points[:MESH_POINTS, :2]
+    mask = np.zeros((height, width), np.uint8)
+    _fill(mask, flat[list(INNER_LIPS)])
+    for eye, lids in ((RIGHT_EYE, RIGHT_LIDS), (LEFT_EYE, LEFT_LIDS)):
+        inner, outer = flat[list(eye)], flat[list(lids)]
+        length = float(np.linalg.norm(inner[0] - inner[8]))
+        opening = float(np.linalg.norm(inner[4] - inner[12])) / (length + 1e-6)
+        shut = min(max((_EYE_OPEN - opening) / (_EYE_OPEN - _EYE_SHUT), 0.0), 1.0)
+        _fill(mask, inner + np.float32(shut * _LID_REACH) * (outer - inner))
+    return mask
+
+
+def soften(mask: NDArray[np.uint8], face_width_px: float) -> Alpha:
+    """(h, w) float32 in [0, 1]: the mask with an edge as soft as a lid's."""
+    sigma = max(0.8, 0.010 * face_width_px)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), np.float32) * np.float32(1 / 255)
+
+
+def pose_weight(yaw_degrees: float) -> float:
+    """How much of the swap a head shows that is turned so far."""
+    first, last = _YAW_FADE_DEGREES
+    return min(max((last - abs(yaw_degrees)) / (last - first), 0.0), 1.0)
+
+
+def _fill(mask: NDArray[np.uint8], ring: NDArray[np.float32]) -> None:
+    cv2.fillPoly(mask, [np.rint((ring - 0.5) * 16).astype(np.int32)], 255, 8, 4)
