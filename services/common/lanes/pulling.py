@@ -1,0 +1,260 @@
+"""The caller's side of Decode: frames in order, in memory that the caller lends and takes back.
+
+    async with FramePull(stub, lane, asset_key=..., index_key=..., frames=(0, 96), views=[...], max_bytes=...) as pull:
+        async for frame in pull:
+            with frame:
+                use(frame.planes)
+
+Memory is lent ahead of the decoder up to `max_bytes`; releasing a frame is what lets the decoder go on. A frame whose
+release is forgotten therefore stops the stream instead of growing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Final, Protocol, TypeAlias
+
+from grpc import aio
+
+from masquerade.v1 import frames_pb2, media_pb2
+from masquerade.v1 import ingest_pb2 as pb
+from services.common.errors import AnswerMismatch
+from services.common.lanes import payload as wire
+from services.common.lanes.frame import DecodedFrame
+from services.common.lanes.lane import PATIENCE_S, QUARANTINE_S, Lane, answered_bytes
+from services.common.lanes.pictures import Picture, PixelFormat, Shape, read_picture
+from services.common.lanes.ring import Slot
+from services.common.lanes.views import CoverWanted, CropsWanted, PlanesWanted, RgbWanted, ViewWanted, frame_nbytes
+
+DecodeCall: TypeAlias = "aio.StreamStreamCall[pb.DecodeRequest, pb.DecodeResponse]"
+
+SLOT_FLOOR_BYTES: Final = 64
+"""A frame of which nothing but its PTS is wanted still needs a slot: a slot is what asks for a frame."""
+
+
+class DecodeStub(Protocol):
+    """What we need of a stub of IngestService."""
+
+    @property
+    def Decode(self) -> aio.StreamStreamMultiCallable[pb.DecodeRequest, pb.DecodeResponse]:
+        """The stream."""
+
+
+class FramePull:
+    """One Decode stream. Enter it, iterate it once, release each frame.
+
+    Leaving it ends the stream. Frames that are still held then are released too; after an error their memory rests for
+    a while, because a thread may still be looking at it.
+    """
+
+    def __init__(
+        self,
+        stub: DecodeStub,
+        lane: Lane,
+        *,
+        asset_key: str,
+        index_key: str,
+        frames: tuple[int, int],
+        views: Sequence[ViewWanted],
+        max_bytes: int,
+    ) -> None:
+        """Describe what to pull; nothing is sent before the block is entered.
+
+        Args:
+            stub: of IngestService.
+            lane: to that service.
+            asset_key: key of the video.
+            index_key: key of its index.
+            frames: first presentation index and the one after the last.
+            views: what is wanted of each frame.
+            max_bytes: memory lent at once, frames in the caller's hands included. One frame is lent in any case; a
+                caller that looks at n frames at a time needs room for n + 1.
+        """
+        self._stub, self._lane = stub, lane
+        self._open = pb.DecodeOpen(
+            asset_key=asset_key,
+            index_key=index_key,
+            frames=media_pb2.FrameRange(first=frames[0], last=frames[1]),
+            views=[_view_message(view) for view in views],
+        )
+        self._first, self._last = frames
+        self._views = tuple(views)
+        self._max_bytes = max_bytes
+        self._lent: deque[tuple[Slot | None, int]] = deque()
+        self._held: set[DecodedFrame] = set()
+        self._lent_bytes = 0
+        self._room = asyncio.Event()
+        self._running: tuple[DecodeCall, asyncio.Task[None]] | None = None
+
+    async def __aenter__(self) -> FramePull:
+        self._loop = asyncio.get_running_loop()
+        call = self._stub.Decode()
+        self._running = call, asyncio.create_task(self._grant(call), name="decode grants")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        call, granting = self._started()
+        granting.cancel()
+        call.cancel()
+        await asyncio.gather(granting, return_exceptions=True)
+        for slot, _ in self._lent:
+            if slot is not None:
+                slot.retire(QUARANTINE_S)
+        self._lent.clear()
+        for frame in list(self._held):
+            frame.release(quarantine_s=0.0 if error is None else QUARANTINE_S)
+
+    def __aiter__(self) -> AsyncIterator[DecodedFrame]:
+        return self._frames()
+
+    async def _frames(self) -> AsyncIterator[DecodedFrame]:
+        """The frames of the range, each once, in order.
+
+        Raises:
+            AnswerMismatch: the peer gave another frame, other views, or not all.
+            FrameBatchInvalid: an answer contradicts itself.
+            RingFull: no memory became free to lend.
+        """
+        call, granting = self._started()
+        for index in range(self._first, self._last):
+            answer = await self._next(call, granting)
+            if answer is None or answer.index != index:
+                said = "the end of the stream" if answer is None else f"frame {answer.index}"
+                raise AnswerMismatch(asked=f"frame {index}", answered=said, peer="ingest")
+            yield self._received(answer)
+        # The stream must end here by itself: a frame too many is as wrong as one too few.
+        if await self._next(call, granting) is not None:
+            raise AnswerMismatch(asked=f"{self._last - self._first} frames", answered="more", peer="ingest")
+
+    def _started(self) -> tuple[DecodeCall, asyncio.Task[None]]:
+        if self._running is None:
+            raise RuntimeError("a pull is entered before it is iterated: async with FramePull(...) as pull")
+        return self._running
+
+    async def _next(self, call: DecodeCall, granting: asyncio.Task[None]) -> pb.DecodeResponse | None:
+        """The next answer, None at the end of the stream; raises what stopped the lending, if something did."""
+        reading = asyncio.ensure_future(call.read())
+        try:
+            await asyncio.wait({reading, granting}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and granting.done():
+                granting.result()
+            answer = await reading
+        finally:
+            reading.cancel()
+        return answer if isinstance(answer, pb.DecodeResponse) else None
+
+    async def _grant(self, call: DecodeCall) -> None:
+        """Lend memory for every frame of the range, as far ahead as allowed."""
+        try:
+            await self._write_all(call)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream has ended; why, its reader will be told.
+            return
+
+    async def _write_all(self, call: DecodeCall) -> None:
+        await call.write(pb.DecodeRequest(open=self._open))
+        for index in range(self._first, self._last):
+            nbytes = max(SLOT_FLOOR_BYTES, frame_nbytes(self._views, index))
+            while self._lent_bytes and self._lent_bytes + nbytes > self._max_bytes:
+                self._room.clear()
+                await self._room.wait()
+            ring = self._lane.ring
+            slot = None if ring is None else await ring.acquire(nbytes, timeout=PATIENCE_S)
+            self._lent.append((slot, nbytes))
+            self._lent_bytes += nbytes
+            grant = pb.DecodeGrant(inline_bytes=nbytes)
+            if slot is not None:
+                grant = pb.DecodeGrant(slots=[wire.lease_message(slot.ref)])
+            await call.write(pb.DecodeRequest(grant=grant))
+        await call.done_writing()
+
+    def _received(self, answer: pb.DecodeResponse) -> DecodedFrame:
+        """An answer as a frame, in the memory that was lent for it."""
+        if not self._lent:
+            raise AnswerMismatch(asked="frames for which memory was lent", answered="one more", peer="ingest")
+        slot, nbytes = self._lent[0]
+        pictures = self._pictures(answer, slot)
+        self._lent.popleft()
+        field_order = answer.top_field_first if answer.HasField("top_field_first") else None
+        frame = DecodedFrame(
+            answer.index,
+            answer.pts,
+            views=self._views,
+            pictures=pictures,
+            top_field_first=field_order,
+            slot=slot,
+            on_release=lambda released: self._returned(released, nbytes),
+        )
+        self._held.add(frame)
+        return frame
+
+    def _pictures(self, answer: pb.DecodeResponse, slot: Slot | None) -> dict[int, list[Picture]]:
+        """The pictures of each view, checked against what was asked of this frame."""
+        given = {view.view: view for view in answer.views}
+        asked = {number: view.shapes(answer.index) for number, view in enumerate(self._views)}
+        if len(given) != len(answer.views):
+            raise AnswerMismatch(asked="each view once", answered="one of them twice", peer="ingest")
+        for number, shapes in asked.items():
+            images = given.pop(number).images if number in given else ()
+            found, _ = wire.read_images(images)
+            if tuple(found) != shapes:
+                raise AnswerMismatch(asked=f"view {number}: {_sizes(shapes)}", answered=_sizes(found), peer="ingest")
+        if given:
+            raise AnswerMismatch(asked=f"{len(asked)} views", answered=f"view {min(given)}", peer="ingest")
+        _, needed = wire.read_images([image for view in answer.views for image in view.images])
+        buffer = answered_bytes(answer.payload, needed, slot)
+        if slot is None:
+            # Pixels are blended into planes in place, and the bytes of a message are not for writing.
+            buffer = memoryview(bytearray(buffer))
+        made: dict[int, list[Picture]] = {}
+        for view in answer.views:
+            colour = wire.read_colour(view.colour) if view.HasField("colour") else None
+            shapes = asked[view.view]
+            if colour is None and any(shape.format is PixelFormat.I420 for shape in shapes):
+                raise AnswerMismatch(asked="planes with their colour", answered="planes without", peer="ingest")
+            made[view.view] = [
+                read_picture(buffer, shape, image.offset, colour)
+                for shape, image in zip(shapes, view.images, strict=True)
+            ]
+        return made
+
+    def _returned(self, frame: DecodedFrame, nbytes: int) -> None:
+        """A frame was released, on whatever thread: its bytes may be lent again."""
+        self._loop.call_soon_threadsafe(self._make_room, frame, nbytes)
+
+    def _make_room(self, frame: DecodedFrame, nbytes: int) -> None:
+        self._held.discard(frame)
+        self._lent_bytes -= nbytes
+        self._room.set()
+
+
+def _sizes(shapes: Sequence[Shape]) -> str:
+    return ", ".join(f"{shape.width}x{shape.height}" for shape in shapes) or "nothing"
+
+
+def _view_message(view: ViewWanted) -> pb.View:
+    """One wish as a message."""
+    frames = None if view.frames is None else media_pb2.FrameRange(first=view.frames[0], last=view.frames[1])
+    match view:
+        case PlanesWanted():
+            return pb.View(planes=pb.PlanesView(), frames=frames)
+        case RgbWanted():
+            return pb.View(rgb=pb.RgbView(width=view.width, height=view.height), frames=frames)
+        case CoverWanted():
+            colour = wire.colour_message(view.colour)
+            return pb.View(cover=pb.CoverView(width=view.width, height=view.height, colour=colour), frames=frames)
+        case CropsWanted():
+            return pb.View(crops=_crops_message(view), frames=frames)
+
+
+def _crops_message(view: CropsWanted) -> pb.CropsView:
+    rects = {
+        index: [frames_pb2.PixelRect(x0=x0, y0=y0, x1=x1, y1=y1) for x0, y0, x1, y1 in boxes]
+        for index, boxes in view.boxes.items()
+    }
+    return pb.CropsView(frames=[pb.FrameCrops(index=index, rects=rects[index]) for index in sorted(rects)])
