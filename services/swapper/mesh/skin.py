@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from masquerade.facemesh import CHEEKS_AND_NOSE, FOREHEAD, mesh_space, texel_grid
+from masquerade.facemesh import CHEEKS_AND_NOSE, FOREHEAD, OUTER_LIPS, mesh_space, texel_grid
 from services.common.arrays import Alpha, Alpha8
 
 FACE_WIDTH_SHARE = 0.75
@@ -20,6 +20,33 @@ _LEAST_DEVIATION = np.array([9.0, 3.5, 3.5], np.float32)
 
 _LIGHT_SHARE = np.array([0.6, 1.0, 1.0], np.float32)
 """Light varies over a face more than colour does."""
+
+
+_RIM_SHARE = 0.2
+"""Breadth of the band along the rim in which background may show, in face widths. Mesh space is stretched there."""
+
+_MOUTH_SHUT, _MOUTH_OPEN = 0.04, 0.14
+"""Opening of the source's mouth as a share of its breadth between which its lips are given up. Lips drawn thin by a
+laugh do not become the lips of somebody who is silent; the target's own are right."""
+
+_LIPS_LEFT = 0.15
+"""What remains of a laughing source's lips, so that no outline of the target's mouth is seen."""
+
+
+def lips_gate(opening: float, size: int) -> Alpha8:
+    """How far the texels of the lips may be used.
+
+    Args:
+        opening: of the source's mouth, the lips' distance as a share of the mouth's breadth.
+        size: of the texture.
+
+    Returns:
+        (size, size) uint8.
+    """
+    given_up = min(max((opening - _MOUTH_SHUT) / (_MOUTH_OPEN - _MOUTH_SHUT), 0.0), 1.0) * (1 - _LIPS_LEFT)
+    lips = np.asarray(cv2.dilate(_filled((OUTER_LIPS,), size), np.ones((3, 3), np.uint8)), np.float32)
+    soft = _blur(lips, 0.02 * FACE_WIDTH_SHARE * size)
+    return np.asarray(np.rint(255 - given_up * soft), np.uint8)
 
 
 def skin_gate(lab: NDArray[np.uint8]) -> Alpha8:
@@ -40,7 +67,7 @@ def skin_gate(lab: NDArray[np.uint8]) -> Alpha8:
     usable = _forehead(1 - np.clip((distance - 2.2) / 2.0, 0, 1), face_width)
     to_rim = np.asarray(cv2.distanceTransform(texel_grid(size).inside.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
     near_skin = np.asarray(cv2.erode(1 - np.clip((distance - 3.0) / 2.5, 0, 1), np.ones((3, 3), np.uint8)), np.float32)
-    rim = np.where(to_rim < 0.13 * face_width, near_skin, 1).astype(np.float32)
+    rim = np.where(to_rim < _RIM_SHARE * face_width, near_skin, 1).astype(np.float32)
     gate = np.minimum(usable, _blur(rim, 0.02 * face_width))
     gate[to_rim == 0] = 0
     return np.asarray(np.rint(gate * 255), np.uint8)
@@ -62,14 +89,14 @@ def _forehead(usable: NDArray[np.float32], face_width: float) -> Alpha:
     forehead = _filled((FOREHEAD,), size, hull=False) > 0
     usable = np.where(forehead, usable, 1).astype(np.float32)
     # Hair has a soft, see-through border: keep clear of it.
-    side = int(0.09 * face_width) | 1
+    side = int(0.13 * face_width) | 1
     hair = ((usable < 0.5) & forehead).astype(np.uint8)
     near_hair = cv2.dilate(hair, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
     usable[(near_hair > 0) & forehead] = 0
     # Upwards from the brows: once hair is met, all above it is hair or hat, whatever its colour.
     usable = np.where(forehead, np.minimum.accumulate(usable[::-1], axis=0)[::-1], 1).astype(np.float32)
-    wide = _blur(usable, 0.035 * face_width)
-    return np.where(forehead, np.minimum(wide, _blur(usable, 0.012 * face_width)), wide).astype(np.float32)
+    wide = _blur(usable, 0.045 * face_width)
+    return np.where(forehead, np.minimum(wide, _blur(usable, 0.02 * face_width)), wide).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

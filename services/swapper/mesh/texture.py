@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from masquerade.facemesh import MESH_POINTS, texel_grid, unwrap_map
+from masquerade.facemesh import INNER_LIPS, MESH_POINTS, texel_grid, unwrap_map
 from masquerade.identity import Identity, Picture
 from services.common.arrays import Rgb
-from services.swapper.mesh.skin import FACE_WIDTH_SHARE, skin_gate
+from services.swapper.mesh.skin import FACE_WIDTH_SHARE, lips_gate, skin_gate
 
 SIZES = (256, 512)
 """Sides that a texture can have. A face of 384 px, the largest that is worked on, shows 512 texels of mesh space."""
@@ -55,12 +55,20 @@ def prepare_texture(identity: Identity) -> SourceTexture:
     at = unwrap_map(points, size, grid=grid)
     flat = cv2.remap(rgb, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     lab = np.asarray(cv2.cvtColor(flat, cv2.COLOR_RGB2LAB), np.uint8)
-    gate = skin_gate(lab) if identity.kind == "photo" else grid.inside.astype(np.uint8) * 255
+    gate = grid.inside.astype(np.uint8) * 255
+    if identity.kind == "photo":
+        gate = np.minimum(skin_gate(lab), lips_gate(_mouth_opening(points), size))
     levels = [np.dstack([lab, gate])]
     while len(levels[-1]) > _LEAST_SIZE:
         half = len(levels[-1]) // 2
         levels.append(np.asarray(cv2.resize(levels[-1], (half, half), interpolation=cv2.INTER_AREA), np.uint8))
     return SourceTexture(levels=tuple(levels))
+
+
+def _mouth_opening(points: NDArray[np.float32]) -> float:
+    """Distance of the lips in the middle as a share of the mouth's breadth."""
+    ring = points[list(INNER_LIPS)]
+    return float(np.linalg.norm(ring[5] - ring[15]) / (np.linalg.norm(ring[0] - ring[10]) + 1e-6))
 
 
 def _reduced(picture: Picture, face_width: float, wanted: float) -> tuple[Rgb, NDArray[np.float32]]:

@@ -18,7 +18,7 @@ SHRINK = 4
 _LOW_SIGMA = 0.18
 """Where light ends and features begin, in face widths: an eye socket is shape of the source, a lit cheek is light."""
 
-_GAIN_RANGE = np.array([[0.75, 0.6, 0.6], [1.1, 1.2, 1.2]], np.float32)
+_GAIN_RANGE = np.array([[0.65, 0.6, 0.6], [1.1, 1.2, 1.2]], np.float32)
 """Least and most gain of L, A and B: contrast follows the target's, but a flat face is not made of a lively one."""
 
 _LIGHT_KEPT = 0.5
