@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from masquerade.facemesh import LEFT_EYE, MESH_POINTS, RIGHT_EYE
+from masquerade.facemesh import LEFT_EYE, RIGHT_EYE
 from services.common.arrays import Affine, Points
 from services.detector.blazeface import Candidate
+from services.detector.sights import Sight
 
 CROP_PX = 192
 """Side of the landmark net's input."""
@@ -61,11 +62,9 @@ def region_of_candidate(candidate: Candidate) -> Region:
     return _region(candidate.box.reshape(2, 2), first, second)
 
 
-def region_of_points(points: Points) -> Region:
+def region_of_sight(sight: Sight) -> Region:
     """Where to look for a face whose landmarks are known, in this frame or in the one before."""
-    plane = points[:MESH_POINTS, :2]
-    extent = np.stack([plane.min(axis=0), plane.max(axis=0)])
-    return _region(extent, points[RIGHT_EYE[0], :2], points[LEFT_EYE[0], :2])
+    return _region(sight.box.reshape(2, 2), sight.points[RIGHT_EYE[0], :2], sight.points[LEFT_EYE[0], :2])
 
 
 def points_in_frame(points: NDArray[np.float32], region: Region) -> Points:
@@ -77,11 +76,12 @@ def points_in_frame(points: NDArray[np.float32], region: Region) -> Points:
         points: (478, 3) float32, pixels of the crop.
         region: the crop's place.
     """
-    affine = region.affine
-    back = np.linalg.inv(affine[:, :2])
-    plane = (points[:, :2].astype(np.float64) - affine[:, 2]) @ back.T
-    depth = points[:, 2:].astype(np.float64) * (region.side / CROP_PX)
-    return np.concatenate([plane, depth], axis=1).astype(np.float32)
+    scale = region.side / CROP_PX
+    cos, sin = math.cos(region.angle) * scale, math.sin(region.angle) * scale
+    x, y, z = np.ascontiguousarray(points.T, np.float64)
+    x, y = x - CROP_PX / 2, y - CROP_PX / 2
+    placed = np.stack([cos * x - sin * y + region.x, sin * x + cos * y + region.y, z * scale], axis=1)
+    return placed.astype(np.float32)
 
 
 def _region(extent: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32]) -> Region:

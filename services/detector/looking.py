@@ -17,7 +17,7 @@ from services.common.planes import Planes, rgb_warp
 from services.common.pool import Pool
 from services.detector import blazeface
 from services.detector.batching import Answers, Batcher
-from services.detector.landmarks import CROP_PX, Region, points_in_frame, region_of_candidate, region_of_points
+from services.detector.landmarks import CROP_PX, Region, points_in_frame, region_of_candidate, region_of_sight
 from services.detector.sharpness import sharpness_of
 from services.detector.sights import Sight, meets
 from services.detector.verifying import has_skin, is_inside, is_present, is_same
@@ -67,13 +67,13 @@ class Looker:
         first = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
         believed = [(sight, c.score) for sight, c in zip(first, candidates, strict=True) if _may_be_face(sight)]
         # The detector's box is coarser than the landmarks, so these give the region for a second look.
-        second = await self._look(planes, [region_of_points(sight.points) for sight, _ in believed])
+        second = await self._look(planes, [region_of_sight(sight) for sight, _ in believed])
         again = [(sight, detected) for sight, (_, detected) in zip(second, believed, strict=True)]
         return await self._pool.run(_faces, planes, again, self._most_faces)
 
     async def follow(self, planes: Planes, known: Sequence[Sight]) -> list[Sight | None]:
         """Faces of a neighbouring frame looked for where they were; None for each that is lost."""
-        regions = [region_of_points(sight.points) for sight in known]
+        regions = [region_of_sight(sight) for sight in known]
         sights = await self._look(planes, regions)
         return [
             sight if is_same(sight, before) and is_inside(sight, planes) else None

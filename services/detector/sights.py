@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,22 +23,23 @@ class Sight:
         points: (478, 3) float32, pixels of the frame with centres at +0.5.
         score: in [0, 1], how sure the landmark net is that this is a face.
         sharpness: variance of the Laplacian of the landmark crop, in squared 8-bit units.
+        box: of the mesh; irises lie within. Kept, because a followed face is asked for it five times a frame.
     """
 
     points: Points
     score: float
     sharpness: float
+    box: Box = field(init=False)
 
-    @property
-    def box(self) -> Box:
-        """The box of the mesh; irises lie within."""
-        return box_of(self.points)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", box_of(self.points))
 
 
 def box_of(points: NDArray[np.floating[Any]]) -> Box:
     """(4,) float32: the tight box of a face's mesh."""
-    plane = points[:MESH_POINTS, :2]
-    return np.concatenate([plane.min(axis=0), plane.max(axis=0)]).astype(np.float32)
+    # Rows of one coordinate each: reducing along a long axis is ten times as fast as across a short one.
+    plane = np.ascontiguousarray(points[:MESH_POINTS, :2].T)
+    return np.concatenate([plane.min(axis=1), plane.max(axis=1)]).astype(np.float32)
 
 
 def iou(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

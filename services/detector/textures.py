@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from masquerade.facemesh import TexelGrid, unwrap
+from masquerade.facemesh import TexelGrid, unwrap_map
 from masquerade.timeline import TEXTURE_SIZE
 from services.common.arrays import Points
 from services.common.planes import Planes, rgb_warp
@@ -52,5 +52,7 @@ def texture_of(planes: Planes, points: Points, *, grid: TexelGrid | None = None)
     affine = np.column_stack([np.diag(scale), -scale * low])
     crop = rgb_warp(planes, affine, width=_CROP_PX, height=_CROP_PX)
     placed = (points[:, :2] - low) * scale
-    flat = unwrap(crop, placed, TEXTURE_SIZE, grid=grid)
+    at = unwrap_map(placed, TEXTURE_SIZE, grid=grid)
+    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
+    flat = cv2.remap(crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.cvtColor(flat, cv2.COLOR_RGB2LAB), np.uint8)

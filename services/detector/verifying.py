@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from masquerade.facemesh import CHEEKS_AND_NOSE, LEFT_EYE, MESH_POINTS, OUTER_LIPS, RIGHT_EYE
+from masquerade.facemesh import CHEEKS_AND_NOSE, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from services.common.planes import Planes, rgb_warp
-from services.detector.landmarks import PRESENT, region_of_points
-from services.detector.sights import Sight, box_of, iou
+from services.detector.landmarks import PRESENT, region_of_sight
+from services.detector.sights import Sight, iou
 
 _CROP_PX = 128
 
@@ -43,8 +43,7 @@ def is_present(sight: Sight) -> bool:
     """The landmark net's own word, and a mesh that could be a face's."""
     if sight.score < PRESENT or not bool(np.isfinite(sight.points).all()):
         return False
-    mesh = sight.points[:MESH_POINTS, :2]
-    width, height = (mesh.max(axis=0) - mesh.min(axis=0)).tolist()
+    width, height = (sight.box[2:] - sight.box[:2]).tolist()
     if min(width, height) < 8 or not 0.25 < width / height < 4:
         return False
     # Seen upright along its own eye line, a face has its mouth below its eyes.
@@ -57,8 +56,8 @@ def is_same(sight: Sight, before: Sight) -> bool:
     """Whether a face that was followed is there still and has not become another: neither jump nor leap in size."""
     if not is_present(sight):
         return False
-    now, then = (float(np.ptp(s.points[:MESH_POINTS, :2], axis=0).max()) for s in (sight, before))
-    overlap = float(iou(box_of(sight.points)[None], box_of(before.points)[None])[0, 0])
+    now, then = (float((s.box[2:] - s.box[:2]).max()) for s in (sight, before))
+    overlap = float(iou(sight.box[None], before.box[None])[0, 0])
     return overlap >= 0.25 and 0.6 < now / max(then, 1e-6) < 1.7
 
 
@@ -87,7 +86,7 @@ def has_skin(planes: Planes, sight: Sight, detected: float, doubt: Doubt = Doubt
 
 def skin_deviations(planes: Planes, sight: Sight) -> list[float]:
     """Standard deviation of luma in each patch of bare skin, in 8-bit units."""
-    region = region_of_points(sight.points)
+    region = region_of_sight(sight)
     affine = region.affine * (_CROP_PX / 192)
     crop = cv2.cvtColor(rgb_warp(planes, affine, width=_CROP_PX, height=_CROP_PX), cv2.COLOR_RGB2LAB)
     luma = np.ascontiguousarray(crop[..., 0])
