@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.common.colour import ColourTags
+    from services.common.media.index import MediaIndex
     from services.common.planes import Planes
 
 # Rates are written into the H.264 headers as 32-bit numbers and are only the mean; the container holds the times.
@@ -124,6 +125,14 @@ class Shape:
     def __post_init__(self) -> None:
         if self.width % 2 or self.height % 2:
             raise ValueError(f"planes have even sides, not {self.width}x{self.height}")
+
+
+def shape_of(index: MediaIndex) -> Shape:
+    """The shape of a video's output: the same for every segment."""
+    fields = Fields.PROGRESSIVE
+    if index.is_interlaced:
+        fields = Fields.TOP_FIRST if index.picture.top_field_first else Fields.BOTTOM_FIRST
+    return Shape(index.width, index.height, index.colour, index.mean_rate, index.sar or Fraction(1), fields)
 
 
 class SegmentEncoder:
@@ -243,6 +252,12 @@ def _field_graph(shape: Shape, rate: Fraction) -> Graph:
     flag.link_to(sink)
     graph.configure()
     return graph
+
+
+def count_frames(path: Path) -> int:
+    """Frames of a segment by its packets, without decoding them."""
+    with av.open(str(path)) as container:
+        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
 
 
 def encoder_build() -> str:

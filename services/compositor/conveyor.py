@@ -1,0 +1,340 @@
+"""Frames of one run from the decoder, past the models, through blending, to whoever takes them: in order, bounded.
+
+Three stages run at once. Reading groups decoded frames into batches and starts their analysis (mattes and patches of a
+batch are asked for at the same time); blending waits until a frame and its neighbours in time are analysed; delivering
+hands finished frames on in order. What is in flight is bounded by the memory lent to the decoder: a frame keeps its
+memory until it is delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.common.errors import AnswerMismatch
+from services.compositor import blending, matte
+from services.compositor.backgrounds import blurred_background
+from services.compositor.peers import Call, Pull
+from services.compositor.timetable import Range
+
+if TYPE_CHECKING:
+    from services.common.arrays import Alpha8
+    from services.common.lanes.frame import DecodedFrame
+    from services.common.planes import Planes
+    from services.common.pool import Pool
+    from services.compositor.backdrop import Held, Moving, Still
+    from services.compositor.faces import Cast, Placed
+    from services.compositor.label import Label
+    from services.compositor.orders import RenderOrder
+    from services.compositor.peers import Peers
+
+Deliver = Callable[["DecodedFrame"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenery:
+    """What is done to the frames, made once a segment."""
+
+    order: RenderOrder
+    frames: int
+    """Of the whole video."""
+
+    width: int
+    height: int
+    cast: Cast | None = None
+    backdrop: Still | Moving | None = None
+    matting: tuple[int, int] | None = None
+    """Size that the matting model takes; None if the background stays."""
+
+    label: Label | None = None
+
+    def needs_matte(self, frame: int) -> bool:
+        """Whether a rendered frame's background is replaced."""
+        return self.matting is not None and self.order.acts_on(frame)
+
+    def neighbours(self, frame: int) -> range:
+        """The frames whose mattes a frame's takes in: of the same scene, never beyond the video's ends."""
+        low, high = 0, self.frames
+        if self.cast is not None:
+            for cut in self.cast.cuts:
+                if cut <= frame:
+                    low = cut
+                else:
+                    high = cut
+                    break
+        radius = matte.RADIUS_FRAMES
+        return range(max(low, frame - radius), min(high, frame + radius + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is in flight at once."""
+
+    frames_bytes: int
+    """Lent to the decoder of the source."""
+
+    batch_frames: int
+    calls: int
+    """Batches that are analysed at the same time."""
+
+    swap_bytes: int
+    """Most bytes of crops in one call to the swapper; a single larger face goes alone."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done, for the report."""
+
+    faces: int = 0
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By part, added up over work that ran at the same time."""
+
+    def spent(self, part: str, since: float) -> None:
+        """Add the time from `since` (of `perf_counter`) until now."""
+        self.seconds[part] += time.perf_counter() - since
+
+
+class Conveyor:
+    """One run of frames, used once."""
+
+    def __init__(self, *, run: Range, scenery: Scenery, peers: Peers, pool: Pool, bounds: Bounds, tally: Tally) -> None:
+        self._run, self._scenery, self._peers = run, scenery, peers
+        self._pool, self._bounds, self._tally = pool, bounds, tally
+        self._order = scenery.order
+        self._read_frames: asyncio.Queue[DecodedFrame | None] = asyncio.Queue()
+        # One more than can be blended at once: the encoder never waits for a frame that could be ready.
+        self._blended: asyncio.Queue[tuple[DecodedFrame, asyncio.Task[None]] | None] = asyncio.Queue(pool.workers)
+        self._all_delivered = asyncio.Event()
+        self._calls = asyncio.Semaphore(bounds.calls)
+        self._patches: dict[int, asyncio.Future[list[tuple[Placed, blending.Patch]]]] = {}
+        self._mattes: dict[int, asyncio.Future[Alpha8]] = {}
+
+    async def carry(self, deliver: Deliver) -> None:
+        """Render all frames of the run and deliver them in order; the frame's memory goes back afterwards."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(group))
+                group.create_task(self._blend(group))
+                group.create_task(self._deliver(deliver))
+        except BaseExceptionGroup as several:
+            raise _first(several) from several
+
+    # Reading.
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        wanted = self._pull()
+        batch: list[DecodedFrame] = []
+        async with self._peers.pull(wanted, max_bytes=self._bounds.frames_bytes) as frames:
+            since = time.perf_counter()
+            async for frame in frames:
+                self._tally.spent("decode", since)
+                batch.append(frame)
+                if len(batch) == self._bounds.batch_frames:
+                    self._begin(group, batch)
+                    batch = []
+                since = time.perf_counter()
+            if batch:
+                self._begin(group, batch)
+            self._read_frames.put_nowait(None)
+            # Leaving takes back the memory of frames that are still at work: wait until all were delivered.
+            await self._all_delivered.wait()
+
+    def _pull(self) -> Pull:
+        scenery, run = self._scenery, self._run
+        lead = 0 if scenery.matting is None else matte.RADIUS_FRAMES
+        decoded = Range(max(0, run.first - lead), min(scenery.frames, run.last + lead))
+        order = self._order
+        return Pull(
+            asset_key=order.asset_key,
+            index_key=order.index_key,
+            frames=decoded,
+            planes=run,
+            width=scenery.width,
+            height=scenery.height,
+            small=scenery.matting,
+        )
+
+    def _begin(self, group: asyncio.TaskGroup, batch: list[DecodedFrame]) -> None:
+        loop = asyncio.get_running_loop()
+        for frame in batch:
+            self._patches[frame.index] = loop.create_future()
+            self._mattes[frame.index] = loop.create_future()
+        group.create_task(self._analyse(batch))
+        for frame in batch:
+            if self._is_rendered(frame.index):
+                self._read_frames.put_nowait(frame)
+
+    def _is_rendered(self, index: int) -> bool:
+        return self._run.first <= index < self._run.last
+
+    # Analysis.
+
+    async def _analyse(self, batch: list[DecodedFrame]) -> None:
+        async with self._calls:
+            await asyncio.gather(self._find_mattes(batch), self._find_patches(batch))
+        for frame in batch:
+            if not self._is_rendered(frame.index):
+                frame.release()
+
+    def _matte_is_wanted(self, index: int) -> bool:
+        scenery, radius = self._scenery, matte.RADIUS_FRAMES
+        near = range(max(self._run.first, index - radius), min(self._run.last, index + radius + 1))
+        return any(scenery.needs_matte(frame) and index in scenery.neighbours(frame) for frame in near)
+
+    async def _find_mattes(self, batch: Sequence[DecodedFrame]) -> None:
+        wanted = [frame for frame in batch if self._matte_is_wanted(frame.index)]
+        # A batch of the segmenter names its first frame and goes on without a gap.
+        for _, group in groupby(enumerate(wanted), lambda pair: pair[1].index - pair[0]):
+            frames = [frame for _, frame in group]
+            since = time.perf_counter()
+            mattes = await self._peers.segment(frames, self._order.background.model)
+            self._tally.spent("segment", since)
+            _check_count(frames, mattes, "segmenter")
+            for frame, found in zip(frames, mattes, strict=True):
+                self._mattes[frame.index].set_result(found)
+
+    async def _find_patches(self, batch: Sequence[DecodedFrame]) -> None:
+        placed: list[Placed] = []
+        for frame in batch:
+            cast, planes = self._scenery.cast, frame.planes
+            if cast is not None and planes is not None and self._order.acts_on(frame.index):
+                placed += await self._pool.run(cast.faces, planes, frame.index)
+        found: dict[int, list[tuple[Placed, blending.Patch]]] = {frame.index: [] for frame in batch}
+        for share in _shares(placed, self._bounds.swap_bytes):
+            since = time.perf_counter()
+            patches = await self._peers.swap([one.face for one in share], self._call(share[0].identity_key))
+            self._tally.spent("swap", since)
+            _check_count(share, patches, "swapper")
+            for one, patch in zip(share, patches, strict=True):
+                if patch is not None:
+                    found[one.face.frame].append((one, patch))
+                    self._tally.faces += 1
+        for index, patched in found.items():
+            # In the order of tracks, whatever calls they came from: where two faces overlap the order shows.
+            patched.sort(key=lambda pair: pair[0].face.track)
+            self._patches[index].set_result(patched)
+
+    def _call(self, identity_key: str) -> Call:
+        swap, cast = self._order.swap, self._scenery.cast
+        textures_key = "" if cast is None else cast.textures_key
+        return Call(identity_key, swap.engine, swap.options, textures_key)
+
+    # Blending.
+
+    async def _blend(self, group: asyncio.TaskGroup) -> None:
+        while (frame := await self._read_frames.get()) is not None:
+            patches = await self._patches.pop(frame.index)
+            mattes, centre = await self._mattes_around(frame.index)
+            held = None
+            if mattes is not None and self._scenery.backdrop is not None:
+                held = await self._scenery.backdrop.at(frame.index)
+            task = group.create_task(self._blend_one(frame, patches, mattes, centre, held))
+            await self._blended.put((frame, task))
+        await self._blended.put(None)
+
+    async def _mattes_around(self, index: int) -> tuple[list[Alpha8] | None, int]:
+        """The mattes that a frame's own takes in, and which of them is its own."""
+        found: list[Alpha8] | None = None
+        centre = 0
+        if self._scenery.needs_matte(index):
+            neighbours = self._scenery.neighbours(index)
+            found = [await self._mattes[near] for near in neighbours]
+            centre = index - neighbours.start
+        # The next frame reaches back so far and no further.
+        for past in [known for known in self._mattes if known <= index - matte.RADIUS_FRAMES]:
+            del self._mattes[past]
+        return found, centre
+
+    async def _blend_one(
+        self,
+        frame: DecodedFrame,
+        patches: list[tuple[Placed, blending.Patch]],
+        mattes: list[Alpha8] | None,
+        centre: int,
+        held: Held | None,
+    ) -> None:
+        planes = frame.planes
+        if planes is None:
+            raise AnswerMismatch(asked=f"planes of frame {frame.index}", answered="none", peer="ingest")
+        label = self._scenery.label
+        try:
+            if patches or mattes is not None or label is not None:
+                since = time.perf_counter()
+                behind = None if held is None else held.planes
+                blur = self._order.background.blur
+                await self._pool.run(_blend, planes, patches, mattes, centre, behind, blur, label)
+                self._tally.spent("blend", since)
+        finally:
+            if held is not None:
+                held.release()
+
+    # Delivering.
+
+    async def _deliver(self, deliver: Deliver) -> None:
+        while (item := await self._blended.get()) is not None:
+            frame, task = item
+            await task
+            since = time.perf_counter()
+            await deliver(frame)
+            self._tally.spent("encode", since)
+            frame.release()
+        self._all_delivered.set()
+
+
+def _blend(
+    planes: Planes,
+    patches: Sequence[tuple[Placed, blending.Patch]],
+    mattes: Sequence[Alpha8] | None,
+    centre: int,
+    behind: Planes | None,
+    blur: float,
+    label: Label | None,
+) -> None:
+    """All that changes in one frame, in place: faces first, then what is behind them, the label on top."""
+    alpha = None
+    if mattes is not None:
+        # The picture's own edges guide the matte: before a patch has changed any.
+        alpha = matte.refine(matte.temporal_filter(np.stack(mattes), centre=centre), planes.y)
+    for placed, patch in patches:
+        blending.blend_patch(planes, patch, placed.box[0], placed.box[1])
+    if alpha is not None:
+        background = behind if behind is not None else blurred_background(planes, alpha, blur=blur)
+        blending.blend_background(planes, background, alpha)
+    if label is not None:
+        label.draw(planes)
+
+
+def _shares(placed: Sequence[Placed], most_bytes: int) -> list[list[Placed]]:
+    """Faces in calls of one identity each, and of at most so many bytes unless one face alone has more."""
+    shares: list[list[Placed]] = []
+    for _, group in groupby(sorted(placed, key=lambda one: one.identity_key), lambda one: one.identity_key):
+        share: list[Placed] = []
+        filled = 0
+        for one in group:
+            if share and filled + one.face.rgb.nbytes > most_bytes:
+                shares.append(share)
+                share, filled = [], 0
+            share.append(one)
+            filled += one.face.rgb.nbytes
+        shares.append(share)
+    return shares
+
+
+def _check_count(asked: Sequence[object], answered: Sequence[object], peer: str) -> None:
+    if len(asked) != len(answered):
+        raise AnswerMismatch(asked=f"{len(asked)}", answered=f"{len(answered)}", peer=peer)
+
+
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the others: the one that was raised first."""
+    error: BaseException = several
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
