@@ -78,8 +78,9 @@ class Regions:
         return None
 
     def give_back(self, region: Region) -> None:
-        """Its request was answered."""
-        self._free.append(region)
+        """Its request was answered. A region that comes back after `remove` is gone already."""
+        if region in self._all:
+            self._free.append(region)
 
     def rest(self, region: Region) -> None:
         """Its request was given up: the server may write into it until its own time is over."""
