@@ -37,6 +37,9 @@ PLAIN_CODECS: Final = frozenset(
 PLAIN_CONTAINERS: Final = frozenset({"mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "gif", "flv"})
 """AVI states no presentation times."""
 
+MOST_PROVISIONAL: Final = 2 * 60 * 60 * 60
+"""Frames that a probe believes in; a duration is a number that anybody can write."""
+
 STRICT: Final = {"err_detect": "explode"}
 """Decoders conceal damage by default and call it a frame. A damaged frame is an error here, never a smear."""
 
@@ -76,6 +79,28 @@ def index_video(source: Path | IO[bytes], limits: MediaLimits, *, name: str = "t
     index = _index_of(listing, probed)
     _check(index, limits, name=name)
     return index
+
+
+def provisional_index(probed: Probe) -> MediaIndex:
+    """An index out of what the file says, its frames evenly spread: for looking at, never for decoding."""
+    step = max(1, round(1 / probed.rate / probed.time_base))
+    frames = probed.frames or (probed.duration or 0) // step
+    frames = min(max(1, frames), MOST_PROVISIONAL)
+    start = probed.start or 0
+    return MediaIndex(
+        container=probed.container,
+        codec=probed.codec,
+        stream=probed.stream,
+        picture=probed.picture,
+        time_base=probed.time_base,
+        pts=start + step * np.arange(frames, dtype=np.int64),
+        end=start + (probed.duration or frames * step),
+        key_pts=np.empty(0, np.int64),
+        key_dts=np.empty(0, np.int64),
+        others=probed.others,
+        chapters=probed.chapters,
+        notes=probed.notes,
+    )
 
 
 def _list_packets(

@@ -77,6 +77,7 @@ def probe(container: InputContainer, limits: MediaLimits, *, name: str = "the vi
     limits.check_rate(Fraction(rate), name=name)
     if container.duration is not None:
         limits.check_duration(Fraction(container.duration, _MICROSECONDS), name=name)
+    limits.check_frames(stream.frames, name=name)
     if stream.time_base is None:
         raise CorruptMedia(path=name, detail="the video stream has no time base")
     frame = _first_frame(container, stream, name=name)
