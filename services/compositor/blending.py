@@ -59,7 +59,9 @@ def blend_patch(planes: Planes, patch: Patch, x0: int, y0: int) -> None:
         y0: top edge of that crop.
     """
     rgb, alpha = patch.rgb, patch.alpha
-    if not np.array_equal(patch.affine, _identity()):
+    if _only_shifts(patch.affine):
+        x0, y0 = x0 - round(float(patch.affine[0, 2])), y0 - round(float(patch.affine[1, 2]))
+    else:
         rgb, alpha, x0, y0 = _unwarped(patch, x0, y0)
     inside = _inside(planes, alpha, x0, y0)
     if inside is None:
@@ -156,6 +158,11 @@ def _cut(rgb: Rgb, alpha: Alpha8, box: tuple[int, int, int, int]) -> tuple[Rgb, 
         rgb = np.asarray(cv2.copyMakeBorder(rgb, *margins, cv2.BORDER_REPLICATE), np.uint8)
         alpha = np.asarray(cv2.copyMakeBorder(alpha, *margins, cv2.BORDER_CONSTANT, value=0), np.uint8)
     return rgb, alpha
+
+
+def _only_shifts(affine: Affine) -> bool:
+    """Whether the map moves by whole pixels and does nothing else, so that no pixel needs to be resampled."""
+    return bool(np.array_equal(affine[:, :2], np.eye(2)) and np.array_equal(affine[:, 2], np.rint(affine[:, 2])))
 
 
 def _unwarped(patch: Patch, x0: int, y0: int) -> tuple[Rgb, Alpha8, int, int]:

@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from masquerade.facemesh import INNER_LIPS, LEFT_EYE, RIGHT_EYE, mesh_space, texel_grid, unwrap
+from masquerade.facemesh import INNER_LIPS, LEFT_EYE, MESH_POINTS, RIGHT_EYE, mesh_space, texel_grid, unwrap_map
 from services.common.arrays import Alpha, Points, Rgb
 from services.swapper.engines import Texture
 
 SIZE = 64
 """Side of a texture in mesh space, as the Timeline holds it."""
+
+_SAMPLED_PX = 96
+"""Width and height that a face is brought to before it is laid out, as where textures are learned."""
 
 _NOISE = np.array([60.0, 14.0, 14.0], np.float32)
 """Variance of L, A and B that any texel may have: compression, and light that moves over the face."""
@@ -40,7 +43,7 @@ def occlusion(rgb: Rgb, points: Points, texture: Texture) -> Alpha | None:
         (64, 64) float32 in [0, 1], 1 where something is in front; None if nothing is.
     """
     grid = texel_grid(SIZE)
-    seen = cv2.cvtColor(unwrap(rgb, points, SIZE), cv2.COLOR_RGB2LAB).astype(np.float32)
+    seen = _seen(rgb, points)
     judged = grid.inside & ~_moving()
     error = seen - texture.mean
     # A lamp or a cloud changes all texels alike.
@@ -61,6 +64,23 @@ def occlusion(rgb: Rgb, points: Points, texture: Texture) -> Alpha | None:
     kept = np.isin(labels, large).astype(np.float32)
     kept = np.asarray(cv2.dilate(kept, np.ones((3, 3), np.uint8)), np.float32)
     return np.asarray(cv2.GaussianBlur(kept, (0, 0), 0.8), np.float32)
+
+
+def _seen(rgb: Rgb, points: Points) -> NDArray[np.float32]:
+    """(64, 64, 3) float32: the face in mesh space, sampled as finely as the samples that the texture was learned of.
+
+    Shrinking first, by area, keeps the grain of a large face from looking like something foreign.
+    """
+    flat = points[:MESH_POINTS, :2]
+    spread = np.maximum(np.ptp(flat, axis=0), 1)
+    height, width = rgb.shape[:2]
+    size = (max(1, round(width * _SAMPLED_PX / spread[0])), max(1, round(height * _SAMPLED_PX / spread[1])))
+    method = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+    small = cv2.resize(rgb, size, interpolation=method)
+    at = unwrap_map(flat * np.array([size[0] / width, size[1] / height], np.float32), SIZE)
+    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
+    laid_out = cv2.remap(small, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.cvtColor(laid_out, cv2.COLOR_RGB2LAB).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

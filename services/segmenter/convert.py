@@ -1,0 +1,43 @@
+"""Messages of the segmenter to arrays and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masquerade.v1 import segmenter_pb2 as pb
+from services.common.errors import FrameBatchInvalid
+from services.common.lanes.payload import borrow_frames, place_frames
+from services.common.lanes.pictures import Frames, PixelFormat
+from services.segmenter.models import MattingModel
+
+MOST_FRAMES = 64
+"""Frames in one call: 7 MB at the largest input there is, 300 ms of one core."""
+
+
+@contextmanager
+def borrowed_frames(request: pb.SegmentRequest) -> Iterator[Frames]:
+    """The frames, in the caller's memory: valid inside the block.
+
+    Raises:
+        FrameBatchInvalid: they are not RGB, or too many.
+    """
+    with borrow_frames(request.frames, at_most=MOST_FRAMES) as frames:
+        if frames.shape.format is not PixelFormat.RGB24:
+            raise FrameBatchInvalid(problem="frames to segment are RGB24")
+        yield frames
+
+
+def segment_response(request: pb.SegmentRequest, frames: Frames, mattes: NDArray[np.uint8]) -> pb.SegmentResponse:
+    """The mattes under the names of their frames, in the caller's memory if it lent some."""
+    lease = request.answer_slot if request.HasField("answer_slot") else None
+    named = Frames.of(mattes, first_index=frames.first_index, pts=frames.pts)
+    return pb.SegmentResponse(mattes=place_frames(named, lease))
+
+
+def model_info(model: MattingModel) -> pb.MattingModelInfo:
+    """One model of the list."""
+    return pb.MattingModelInfo(name=model.name, width=model.width, height=model.height)

@@ -1,0 +1,33 @@
+"""The segmenter's door."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from masquerade.v1 import segmenter_pb2 as pb
+from masquerade.v1 import segmenter_pb2_grpc
+from services.segmenter import convert
+from services.segmenter.matting import Matting
+from services.segmenter.models import matting_models
+
+
+class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
+    """Mattes for batches of small frames. Stateless: any replica may answer any batch."""
+
+    def __init__(self, matting: Matting, *, default_model: str) -> None:
+        self._matting = matting
+        self._default_model = default_model
+
+    async def Segment(
+        self, request: pb.SegmentRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> pb.SegmentResponse:
+        """One matte for each frame, in the order asked."""
+        with convert.borrowed_frames(request) as frames:
+            mattes = await self._matting.segment(frames.pixels, model=request.model or self._default_model)
+            return convert.segment_response(request, frames, mattes)
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> pb.ListModelsResponse:
+        """The matting models that are registered."""
+        return pb.ListModelsResponse(models=[convert.model_info(model) for model in matting_models()])

@@ -1,0 +1,33 @@
+"""The swapper's door."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from masquerade.v1 import swapper_pb2 as pb
+from masquerade.v1 import swapper_pb2_grpc
+from services.swapper import convert
+from services.swapper.engines import engines
+from services.swapper.swapping import Swapping
+
+
+class SwapperServicer(swapper_pb2_grpc.SwapperServiceServicer):
+    """A face onto a face. Stateless: any replica may answer any batch."""
+
+    def __init__(self, swapping: Swapping, *, default_engine: str) -> None:
+        self._swapping = swapping
+        self._default_engine = default_engine
+
+    async def Swap(self, request: pb.SwapRequest, context: grpc.aio.ServicerContext[object, object]) -> pb.SwapResponse:
+        """A patch for each face, in the order asked."""
+        order = convert.order(request, default_engine=self._default_engine)
+        with convert.borrowed_faces(request) as faces:
+            patches = await self._swapping.swap(order, faces)
+            # Inside the block: an engine may answer with the very pixels that it was sent.
+            return convert.swap_response(request, patches)
+
+    async def ListEngines(
+        self, request: pb.ListEnginesRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> pb.ListEnginesResponse:
+        """The engines that are registered, with their options."""
+        return pb.ListEnginesResponse(engines=[convert.engine_info(engine) for engine in engines()])
