@@ -1,0 +1,83 @@
+"""What an operator may choose of ingest: how much of a video is taken on, and what reading it may cost."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import ByteSize, Field
+
+from services.common.settings import ServiceSettings
+from services.ingest.limits import MediaLimits
+from services.ingest.serving import Bounds
+
+
+class IngestSettings(ServiceSettings):
+    """Limits of videos and of the children that read them."""
+
+    service: ClassVar[str] = "ingest"
+
+    most_pixels: int = Field(default=2 * 3840 * 2160, gt=0)
+    """Most pixels of a frame; twice a UHD picture, so that DCI 4K and tall phones pass."""
+
+    least_side_px: int = Field(default=16, gt=0)
+    """Shortest side of a picture that is worked on."""
+
+    most_streams: int = Field(default=16, gt=0)
+    """Most streams in a file, of all kinds."""
+
+    most_fps: int = Field(default=240, gt=0)
+    """Most frames a second."""
+
+    most_seconds: int = Field(default=2 * 60 * 60, gt=0)
+    """Longest video."""
+
+    most_gap_s: int = Field(default=60, gt=0)
+    """Longest time between two frames; a few bytes can claim hours."""
+
+    most_frames: int = Field(default=2 * 60 * 60 * 60, gt=0)
+    """Most frames of a video: two hours at 60 a second."""
+
+    segment_frames: int = Field(default=256, ge=8)
+    """Wanted frames in a segment: long enough that what is decoded twice is little, short enough to be done again."""
+
+    child_memory: ByteSize = ByteSize(1536 << 20)
+    """Address space of a child that reads a video, beyond the memory that it shares."""
+
+    child_cpu_s: int = Field(default=600, gt=0)
+    """CPU seconds of such a child; one that is to give frames has a second more for each."""
+
+    probe_timeout_s: float = Field(default=30.0, gt=0)
+    """Wall time to read a file's headers and first frame."""
+
+    index_timeout_s: float = Field(default=600.0, gt=0)
+    """Wall time to list all frames; some files must be decoded for it."""
+
+    frame_timeout_s: float = Field(default=60.0, gt=0)
+    """Wall time to the next frame of a stream; the first may lie far behind its key frame."""
+
+    children: int = Field(default=2, gt=0)
+    """Probes and indexes at once; more wait."""
+
+    decode_streams: int = Field(default=64, gt=0)
+    """Decode streams at once, each with a child of its own; more are refused, as waiting could never end."""
+
+    def bounds(self) -> Bounds:
+        """The same, as the domain takes it."""
+        return Bounds(
+            media=MediaLimits(
+                pixels=self.most_pixels,
+                least_side_px=self.least_side_px,
+                streams=self.most_streams,
+                rate=self.most_fps,
+                seconds=self.most_seconds,
+                gap_seconds=self.most_gap_s,
+                frames=self.most_frames,
+            ),
+            memory_bytes=int(self.child_memory),
+            probe_s=self.probe_timeout_s,
+            index_s=self.index_timeout_s,
+            frame_s=self.frame_timeout_s,
+            cpu_s=self.child_cpu_s,
+            children=self.children,
+            streams=self.decode_streams,
+        )

@@ -1,0 +1,31 @@
+"""How ingest is wired."""
+
+from __future__ import annotations
+
+from masquerade.v1 import ingest_pb2
+from masquerade.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
+from services.common import child
+from services.common.deps import Registration, ServiceDeps
+from services.ingest import decode_child
+from services.ingest.servicer import IngestServicer
+from services.ingest.serving import Ingest
+from services.ingest.settings import IngestSettings
+
+
+async def build(deps: ServiceDeps, settings: IngestSettings | None = None) -> list[Registration]:
+    """Wire the service; `settings` unset means: read from the environment and the data folder."""
+    settings = settings or IngestSettings.load()
+    ingest = Ingest(deps.store, settings.bounds(), segment_frames=settings.segment_frames)
+    servicer = IngestServicer(ingest)
+
+    async def warm() -> None:
+        # The nursery loads the decoders once; every child is forked from it in milliseconds.
+        child.preload(decode_child.__name__)
+
+    return [
+        Registration(
+            service=ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name,
+            add=lambda server: add_IngestServiceServicer_to_server(servicer, server),
+            warm=warm,
+        )
+    ]
