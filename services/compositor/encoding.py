@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # Rates are written into the H.264 headers as 32-bit numbers and are only the mean; the container holds the times.
 LARGEST_RATE_DENOMINATOR = 60_060
 
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+"""x264's names of how much effort is made, the least first. `placebo` is left out: it costs days and shows nothing."""
+
 # AVCodecContext.field_order
 _PROGRESSIVE, _TOP_FIRST, _BOTTOM_FIRST = 1, 2, 3
 

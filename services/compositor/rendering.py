@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -58,7 +58,7 @@ class RenderLimits:
     """Memory for them. Frames too large for it are held in as small a number as the mattes' reach allows."""
 
     calls: int = 2
-    swap_bytes: int = 8 << 20
+    swap_bytes: int = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,28 @@ class Renderer:
     """Renders segments, as many at once as there are desks."""
 
     def __init__(
-        self, *, store: ObjectStore, pool: Pool, desks: Desks, scratch: Path, limits: RenderLimits | None = None
+        self,
+        *,
+        store: ObjectStore,
+        pool: Pool,
+        desks: Desks,
+        scratch: Path,
+        limits: RenderLimits | None = None,
+        digests: bool = False,
     ) -> None:
+        """Take what rendering stands on.
+
+        Args:
+            store: of sources, Timelines and results.
+            pool: for crops, blending and encoding.
+            desks: memory and peers.
+            scratch: folder for files that are being written.
+            limits: what one render may hold.
+            digests: write the planes' digests whether an order asks for them or not.
+        """
         self._store, self._pool, self._desks, self._scratch = store, pool, desks, scratch
         self._limits = limits or RenderLimits()
+        self._digests = digests
 
     async def render(self, order: RenderOrder) -> Rendered:
         """Render a segment, or find that it was rendered before.
@@ -89,6 +107,7 @@ class Renderer:
         Raises:
             InvalidSpec: the order names frames that the video does not have, or none that stay.
         """
+        order = replace(order, plane_digests=order.plane_digests or self._digests)
         frames = sum(len(run) for run in order.runs())
         if not frames:
             raise InvalidSpec(field="keep", problem="no frame of the segment stays")

@@ -1,0 +1,49 @@
+"""The compositor, wired: settings, memory, peers, servicer. Nothing is decided here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from masquerade.v1 import compositor_pb2_grpc
+from services.common.deps import Registration, ServiceDeps
+from services.common.lanes.registry import REGIONS
+from services.compositor.client import WirePeers
+from services.compositor.desks import Desks
+from services.compositor.finishing import Finishing
+from services.compositor.rendering import Renderer
+from services.compositor.servicer import CompositorServicer
+from services.compositor.settings import CompositorSettings
+
+if TYPE_CHECKING:
+    from services.common.lanes.handshake import Lanes
+    from services.compositor.peers import Peers
+
+SERVICE = "masquerade.v1.CompositorService"
+
+
+async def build(deps: ServiceDeps, settings: CompositorSettings | None = None) -> list[Registration]:
+    """Wire the service; `settings` unset means: read from the environment and the data folder."""
+    chosen = settings or CompositorSettings.load()
+
+    def peers_at(lanes: Lanes) -> Peers:
+        return WirePeers(deps.channels, lanes, call_s=chosen.batch_timeout_s)
+
+    deps.scratch.mkdir(parents=True, exist_ok=True)
+    desks = Desks(chosen.renders, peers_at, folder=REGIONS.folder)
+    renderer = Renderer(
+        store=deps.store,
+        pool=deps.pool,
+        desks=desks,
+        scratch=deps.scratch,
+        limits=chosen.render_limits(),
+        digests=chosen.plane_digests,
+    )
+    finishing = Finishing(store=deps.store, scratch=deps.scratch, limits=chosen.file_limits())
+    servicer = CompositorServicer(renderer, finishing)
+    return [
+        Registration(
+            SERVICE,
+            lambda server: compositor_pb2_grpc.add_CompositorServiceServicer_to_server(servicer, server),
+            close=desks.close,
+        )
+    ]
