@@ -63,7 +63,7 @@ def _paint_pattern(canvas: Rgb, at: NDArray[np.float32]) -> None:
         _star(canvas, at[list(ring)].mean(axis=0), radius=0.205 * unit, colour=GOLD)
         _polygon(canvas, _grown(at[list(ring)], 1.12), INK)
     for brow in BROWS:
-        _polygon(canvas, cv2.convexHull(at[list(brow)]).reshape(-1, 2), INK)
+        _polygon(canvas, np.asarray(cv2.convexHull(at[list(brow)]), np.float32).reshape(-1, 2), INK)
     for cheek in CHEEKS:
         cv2.circle(canvas, _fixed(at[cheek]), int(0.085 * unit * 2**SHIFT), CRIMSON, -1, cv2.LINE_AA, SHIFT)
         cv2.circle(canvas, _fixed(at[cheek]), int(0.045 * unit * 2**SHIFT), PORCELAIN, -1, cv2.LINE_AA, SHIFT)

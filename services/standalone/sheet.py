@@ -52,8 +52,8 @@ def _frames(path: Path, wanted: list[int]) -> list[Rgb]:
 
 
 def _cell(frame: av.VideoFrame) -> Rgb:
-    picture = frame.to_ndarray(format="rgb24")
-    turned = np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
+    picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    turned: Rgb = np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
     height = round(turned.shape[0] * CELL_WIDTH_PX / turned.shape[1])
     return np.asarray(cv2.resize(turned, (CELL_WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8)
 
