@@ -24,9 +24,9 @@ from services.common.errors import (
 )
 from services.common.inference import regions, triton
 from services.common.inference.onnx_runtime import OnnxRuntime
-from services.common.inference.runtime import RuntimeSettings, open_runtime
 from services.common.inference.triton import TritonRuntime
 from services.common.pool import Pool
+from services.common.settings import ServiceSettings
 from tests.support.starter_models import REPOSITORY, STARTER, pictures, require_weights
 from tests.support.triton_environment import missing
 from tests.support.triton_server import TritonServer, host_repository
@@ -88,9 +88,11 @@ async def opened() -> AsyncIterator:
     """Opens runtimes on a server and closes them after the test."""
     runtimes = []
 
-    def open_on(server: TritonServer, **settings) -> TritonRuntime:
-        chosen = RuntimeSettings(model_repository=REPOSITORY, kind="triton", triton_target=server.target, **settings)
-        runtimes.append(open_runtime(chosen, pool=None))
+    def open_on(server: TritonServer, *, shared_memory: bool = False, **limits) -> TritonRuntime:
+        chosen = ServiceSettings(
+            model_repository=REPOSITORY, runtime="triton", triton=server.target, triton_shared_memory=shared_memory
+        )
+        runtimes.append(TritonRuntime(chosen, **limits))
         return runtimes[-1]
 
     yield open_on
@@ -110,7 +112,7 @@ def statistics(server: TritonServer, model: str) -> tuple[int, int]:
 @pytest.mark.parametrize("name", STARTER)
 async def test_answers_are_bit_for_bit_those_of_the_process(server, opened, in_process, name, length, shared_memory):
     images = {"image": pictures(name, length)}
-    remote = await opened(server, triton_shared_memory=shared_memory).infer(name, images)
+    remote = await opened(server, shared_memory=shared_memory).infer(name, images)
     for output, values in (await in_process.infer(name, images)).items():
         assert remote[output].dtype == values.dtype
         assert np.array_equal(remote[output], values)
@@ -118,7 +120,7 @@ async def test_answers_are_bit_for_bit_those_of_the_process(server, opened, in_p
 
 @WAYS
 async def test_concurrent_requests_share_runs_and_each_gets_its_own_answer(server, opened, in_process, shared_memory):
-    runtime = opened(server, triton_shared_memory=shared_memory, triton_in_flight=16)
+    runtime = opened(server, shared_memory=shared_memory, in_flight=16)
     images = pictures("facemesh", 48)
     expected = (await in_process.infer("facemesh", {"image": images}))["points"]
     items_before, runs_before = statistics(server, "facemesh")
@@ -135,7 +137,7 @@ async def test_concurrent_requests_share_runs_and_each_gets_its_own_answer(serve
 @WAYS
 async def test_a_batch_longer_than_the_models_is_split_and_answered_in_order(server, opened, in_process, shared_memory):
     images = {"image": pictures("selfie", 37)}
-    remote = await opened(server, triton_shared_memory=shared_memory).infer("selfie", images)
+    remote = await opened(server, shared_memory=shared_memory).infer("selfie", images)
     assert np.array_equal(remote["alpha"], (await in_process.infer("selfie", images))["alpha"])
 
 
@@ -145,7 +147,7 @@ async def test_an_empty_batch_needs_no_server(opened, server):
 
 
 async def test_pictures_go_through_shared_memory_where_it_is_shared_and_none_is_left(server, opened):
-    runtime = opened(server, triton_shared_memory=True)
+    runtime = opened(server, shared_memory=True)
     await runtime.infer("selfie", {"image": pictures("selfie", 4)})
     with InferenceServerClient(server.target) as client:
         keys = [region.key for region in client.get_system_shared_memory_status().regions.values()]
@@ -160,7 +162,7 @@ async def test_a_server_that_does_not_see_our_memory_is_served_through_grpc(
     server, opened, monkeypatch, tmp_path, caplog
 ):
     monkeypatch.setattr(regions, "_FOLDER", tmp_path)
-    runtime = opened(server, triton_shared_memory=True)
+    runtime = opened(server, shared_memory=True)
     answer = await runtime.infer("selfie", {"image": pictures("selfie", 2)})
     assert answer["alpha"].shape == (2, 144, 256)
     assert "does not share memory" in caplog.text
@@ -173,7 +175,7 @@ async def test_ready_is_said_after_the_models_have_answered(server, opened):
 @WAYS
 async def test_a_server_may_go_and_come_back(tmp_path, opened, shared_memory):
     with running(tmp_path) as server:
-        runtime = opened(server, triton_shared_memory=shared_memory)
+        runtime = opened(server, shared_memory=shared_memory)
         images = {"image": pictures("selfie", 2)}
         expected = await runtime.infer("selfie", images)
         server.kill()
@@ -199,7 +201,7 @@ async def until_answered(runtime: TritonRuntime, images):
 
 async def test_a_dead_backend_is_not_ready_although_the_server_says_so(tmp_path, opened):
     with running(tmp_path) as server:
-        runtime = opened(server, triton_timeout_s=5.0)
+        runtime = opened(server, timeout_s=5.0)
         await runtime.ready(["blazeface_short"])
         for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
             # The stubs of this server alone: its children.
@@ -212,7 +214,7 @@ async def test_a_dead_backend_is_not_ready_although_the_server_says_so(tmp_path,
 
 @WAYS
 async def test_a_full_queue_is_waited_for_and_then_told(slow_server, opened, monkeypatch, shared_memory):
-    runtime = opened(slow_server, triton_in_flight=8, triton_shared_memory=shared_memory)
+    runtime = opened(slow_server, in_flight=8, shared_memory=shared_memory)
     one = {"image": pictures("facemesh", 1)}
     with monkeypatch.context() as patched:
         patched.setattr(triton, "_RETRY_PAUSES_S", ())
@@ -227,13 +229,13 @@ async def test_a_full_queue_is_waited_for_and_then_told(slow_server, opened, mon
 
 
 async def test_a_late_answer_is_a_deadline_and_its_memory_rests(slow_server, opened):
-    runtime = opened(slow_server, triton_timeout_s=0.2, triton_shared_memory=True)
+    runtime = opened(slow_server, timeout_s=0.2, shared_memory=True)
     with pytest.raises(DeadlineExceeded):
         await runtime.infer("facemesh", {"image": pictures("facemesh", 1)})
 
 
 async def test_a_cancelled_call_ends_at_once(slow_server, opened):
-    runtime = opened(slow_server, triton_shared_memory=True)
+    runtime = opened(slow_server, shared_memory=True)
     running_call = asyncio.create_task(runtime.infer("facemesh", {"image": pictures("facemesh", 1)}))
     await asyncio.sleep(0.1)
     running_call.cancel()
@@ -245,7 +247,7 @@ async def test_a_server_with_another_contract_is_refused(tmp_path, opened, serve
     shutil.copytree(REPOSITORY / "selfie", tmp_path / "selfie", ignore=shutil.ignore_patterns("1"))
     card = tmp_path / "selfie" / "model.toml"
     card.write_text(card.read_text().replace("[144, 256]", "[144, 255]"))
-    settings = RuntimeSettings(model_repository=tmp_path, kind="triton", triton_target=server.target)
+    settings = ServiceSettings(model_repository=tmp_path, runtime="triton", triton=server.target)
     runtime = TritonRuntime(settings)
     with pytest.raises(ModelContractMismatch, match="255"):
         await runtime.ready(["selfie"])
@@ -254,7 +256,7 @@ async def test_a_server_with_another_contract_is_refused(tmp_path, opened, serve
 
 async def test_a_model_that_the_server_does_not_have_is_missing(tmp_path, server):
     shutil.copytree(REPOSITORY / "selfie", tmp_path / "matte", ignore=shutil.ignore_patterns("1"))
-    runtime = TritonRuntime(RuntimeSettings(model_repository=tmp_path, kind="triton", triton_target=server.target))
+    runtime = TritonRuntime(ServiceSettings(model_repository=tmp_path, runtime="triton", triton=server.target))
     with pytest.raises(ModelMissing):
         await runtime.ready(["matte"])
     with pytest.raises(ModelMissing):
@@ -266,7 +268,7 @@ async def test_a_forbidden_model_is_refused_before_the_server_is_asked(tmp_path)
     shutil.copytree(REPOSITORY / "selfie", tmp_path / "selfie", ignore=shutil.ignore_patterns("1"))
     card = tmp_path / "selfie" / "model.toml"
     card.write_text(card.read_text().replace("commercial_use = true", "commercial_use = false"))
-    runtime = TritonRuntime(RuntimeSettings(model_repository=tmp_path, kind="triton", triton_target="127.0.0.1:9"))
+    runtime = TritonRuntime(ServiceSettings(model_repository=tmp_path, runtime="triton", triton="127.0.0.1:9"))
     with pytest.raises(LicenceForbidden):
         await runtime.infer("selfie", {"image": np.zeros((1, 144, 256, 3), np.uint8)})
     await runtime.close()

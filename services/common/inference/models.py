@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from services.common.errors import (
     LicenceForbidden,
@@ -79,6 +79,14 @@ class WheelSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSource:
+    """A zip archive at its publisher's address that holds several models."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Licence:
     """What the publisher allows. A fact of the model; what follows from it is the policy's business."""
 
@@ -98,6 +106,7 @@ class Model:
     publisher: str
     files: tuple[ModelFile, ...]
     wheel: WheelSource | None
+    archive: ArchiveSource | None
     max_batch: int
     inputs: tuple[TensorContract, ...]
     outputs: tuple[TensorContract, ...]
@@ -111,6 +120,11 @@ class Model:
             if file.path == WEIGHTS:
                 return file
         raise ModelContractMismatch(model=self.name, problem=f"{CARD} names no {WEIGHTS}")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether enough is known of it to load and to ask it."""
+        return bool(self.inputs and self.outputs) and self.weights.sha256 is not None
 
     @property
     def digest(self) -> str:
@@ -173,14 +187,6 @@ def check_licence(model: Model, policy: LicencePolicy) -> None:
         raise LicenceForbidden(model=model.name, policy=policy, licence=model.licence.name)
 
 
-def licence_policy(text: str) -> LicencePolicy:
-    """A policy by its name, as settings carry it."""
-    for policy in get_args(LicencePolicy):
-        if text == policy:
-            return policy  # type: ignore[no-any-return]
-    raise ValueError(f"{text} is no licence policy; there are {', '.join(get_args(LicencePolicy))}")
-
-
 def check_contract(model: Model, inputs: Iterable[TensorContract], outputs: Iterable[TensorContract]) -> None:
     """Compare what a file or a server offers with what the card promises; order does not matter.
 
@@ -210,7 +216,7 @@ def _read_card(path: Path) -> Model:
 def _model(name: str, card: Mapping[str, Any]) -> Model:
     source = card["source"]
     contract = card.get("contract", {})
-    wheel = source.get("wheel")
+    wheel, archive = source.get("wheel"), source.get("archive")
     return Model(
         name=name,
         profile=card["profile"],
@@ -219,6 +225,7 @@ def _model(name: str, card: Mapping[str, Any]) -> Model:
         publisher=source["publisher"],
         files=tuple(_file(file) for file in card.get("files", ())),
         wheel=WheelSource(**wheel) if wheel else None,
+        archive=ArchiveSource(**archive) if archive else None,
         max_batch=contract.get("max_batch", 0),
         inputs=tuple(_tensor(tensor) for tensor in contract.get("inputs", ())),
         outputs=tuple(_tensor(tensor) for tensor in contract.get("outputs", ())),

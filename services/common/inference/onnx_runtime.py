@@ -74,7 +74,8 @@ class OnnxRuntime:
 
     def digests(self) -> dict[str, str]:
         """See `Runtime.digests`."""
-        return {name: model.digest for name, model in read_models(self._repository).items() if model.inputs}
+        models = read_models(self._repository)
+        return {name: model.digest for name, model in models.items() if model.is_served}
 
     async def close(self) -> None:
         """See `Runtime.close`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -54,27 +53,33 @@ class Runtime(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeSettings:
-    """Where models run, and which may."""
+class RuntimeSettings(Protocol):
+    """What a runtime wants to know; `ServiceSettings` has it all."""
 
-    model_repository: Path
-    kind: RuntimeKind = "onnxruntime"
+    @property
+    def model_repository(self) -> Path:
+        """Folder with one folder for each model."""
+        ...
 
-    licence_policy: LicencePolicy = "commercial"
-    """`commercial` refuses models whose licence forbids commercial use."""
+    @property
+    def policy(self) -> LicencePolicy:
+        """`commercial` refuses models whose licence forbids commercial use."""
+        ...
 
-    triton_target: str = ""
-    """host:port of a Triton server's gRPC; needed by the kind `triton` alone."""
+    @property
+    def runtime(self) -> RuntimeKind:
+        """Which runtime."""
+        ...
 
-    triton_shared_memory: bool = False
-    """Hand pictures to Triton in /dev/shm. Only where both see the same one, and the server allows it."""
+    @property
+    def triton(self) -> str:
+        """host:port of a Triton server's gRPC; needed by the runtime `triton` alone."""
+        ...
 
-    triton_timeout_s: float = 30.0
-    """Longest wait for one answer, queueing on the server included."""
-
-    triton_in_flight: int = 4
-    """Most requests of one model at once. At least 2: a server that sees one request at a time cannot batch."""
+    @property
+    def triton_shared_memory(self) -> bool:
+        """Whether pictures are handed to Triton in /dev/shm."""
+        ...
 
 
 def open_runtime(settings: RuntimeSettings, *, pool: Pool) -> Runtime:
@@ -85,17 +90,17 @@ def open_runtime(settings: RuntimeSettings, *, pool: Pool) -> Runtime:
         pool: where in-process models run.
 
     Raises:
-        InvalidSetting: the kind is unknown, or Triton has no target.
+        InvalidSetting: the runtime is unknown, or Triton has no target.
     """
     # Each runtime's library is imported where it is chosen: an image carries the one that it uses.
-    if settings.kind == "onnxruntime":
+    if settings.runtime == "onnxruntime":
         from services.common.inference.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(settings.model_repository, pool=pool, licence_policy=settings.licence_policy)
-    if settings.kind == "triton":
-        if not settings.triton_target:
-            raise InvalidSetting(setting="triton_target", problem="is empty, and the runtime is triton")
+        return OnnxRuntime(settings.model_repository, pool=pool, licence_policy=settings.policy)
+    if settings.runtime == "triton":
+        if not settings.triton:
+            raise InvalidSetting(setting="triton", problem="is empty, and the runtime is triton")
         from services.common.inference.triton import TritonRuntime
 
         return TritonRuntime(settings)
-    raise InvalidSetting(setting="runtime", value=settings.kind, problem="is neither onnxruntime nor triton")
+    raise InvalidSetting(setting="runtime", value=settings.runtime, problem="is neither onnxruntime nor triton")

@@ -61,8 +61,20 @@ class TritonRuntime:
 
     name = NAME
 
-    def __init__(self, settings: RuntimeSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: RuntimeSettings, *, timeout_s: float = 30.0, in_flight: int = 4) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            settings: which server, which repository, which licences.
+            timeout_s: longest wait for one answer, queueing on the server included.
+            in_flight: most requests of one model at once; 2 where less is given, because a server that sees one
+                request at a time cannot batch.
+        """
+        self._repository = settings.model_repository
+        self._target = settings.triton
+        self._policy = settings.policy
+        self._timeout_s = timeout_s
+        self._in_flight = max(2, in_flight)
         self._client: InferenceServerClient | None = None
         self._served: dict[str, _Served] = {}
         self._shares_memory = settings.triton_shared_memory
@@ -95,8 +107,8 @@ class TritonRuntime:
 
     def digests(self) -> dict[str, str]:
         """See `Runtime.digests`. The server does not tell digests: these are of our copy of the repository."""
-        models = read_models(self._settings.model_repository)
-        return {name: model.digest for name, model in models.items() if model.inputs}
+        models = read_models(self._repository)
+        return {name: model.digest for name, model in models.items() if model.is_served}
 
     async def close(self) -> None:
         """See `Runtime.close`."""
@@ -114,18 +126,17 @@ class TritonRuntime:
     def _connected(self) -> InferenceServerClient:
         # Made in the event loop that it will serve; gRPC connects with the first call and again by itself.
         if self._client is None:
-            self._client = InferenceServerClient(self._settings.triton_target, channel_args=list(_CHANNEL))
+            self._client = InferenceServerClient(self._target, channel_args=list(_CHANNEL))
         return self._client
 
     def _serve(self, name: str) -> _Served:
         if name not in self._served:
-            model = read_model(self._settings.model_repository, name)
-            check_licence(model, self._settings.licence_policy)
-            in_flight = max(2, self._settings.triton_in_flight)
+            model = read_model(self._repository, name)
+            check_licence(model, self._policy)
             regions = None
             if self._shares_memory and can_be_shared(model):
-                regions = Regions(model, most=in_flight + 1, rest_s=self._settings.triton_timeout_s)
-            self._served[name] = _Served(model=model, gate=asyncio.Semaphore(in_flight), regions=regions)
+                regions = Regions(model, most=self._in_flight + 1, rest_s=self._timeout_s)
+            self._served[name] = _Served(model=model, gate=asyncio.Semaphore(self._in_flight), regions=regions)
         return self._served[name]
 
     async def _request(self, served: _Served, part: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -217,7 +228,7 @@ class TritonRuntime:
             inputs,
             model_version=str(VERSION),
             outputs=outputs,
-            client_timeout=self._settings.triton_timeout_s,
+            client_timeout=self._timeout_s,
         )
 
     async def _registered(self, region: Region) -> bool:
@@ -235,14 +246,14 @@ class TritonRuntime:
 
     async def _register(self, region: Region) -> None:
         await self._connected().register_system_shared_memory(
-            region.name, region.key, region.nbytes, client_timeout=self._settings.triton_timeout_s
+            region.name, region.key, region.nbytes, client_timeout=self._timeout_s
         )
         region.is_registered = True
 
     async def _check_contract(self, model: Model) -> None:
         try:
             offered = await self._connected().get_model_metadata(
-                model.name, str(VERSION), client_timeout=self._settings.triton_timeout_s
+                model.name, str(VERSION), client_timeout=self._timeout_s
             )
         except InferenceServerException as refusal:
             raise self._typed(refusal, model.name) from refusal
@@ -254,9 +265,7 @@ class TritonRuntime:
         )
 
     def _typed(self, refusal: InferenceServerException, model: str) -> Exception:
-        return triton_errors.typed_error(
-            _status(refusal), refusal.message() or "", model=model, target=self._settings.triton_target
-        )
+        return triton_errors.typed_error(_status(refusal), refusal.message() or "", model=model, target=self._target)
 
 
 async def _let_go(client: InferenceServerClient, regions: Regions) -> None:

@@ -22,8 +22,10 @@ from services.common.errors import (
     UnknownModel,
 )
 from services.common.inference.onnx_runtime import OnnxRuntime
-from services.common.inference.runtime import RuntimeSettings, open_runtime
+from services.common.inference.runtime import open_runtime
+from services.common.inference.triton import TritonRuntime
 from services.common.pool import Pool
+from services.common.settings import ServiceSettings
 from tests.support.starter_models import REPOSITORY, STARTER, pictures, require_weights
 
 
@@ -187,12 +189,12 @@ async def test_a_cancelled_run_frees_its_workers_within_two_seconds(pool, tmp_pa
     await runtime.close()
 
 
-async def test_the_kind_in_the_settings_chooses_the_runtime(pool, tmp_path):
-    assert isinstance(open_runtime(RuntimeSettings(model_repository=tmp_path), pool=pool), OnnxRuntime)
+async def test_the__settings_chooses_the_runtime(pool, tmp_path):
+    assert isinstance(open_runtime(ServiceSettings(model_repository=tmp_path), pool=pool), OnnxRuntime)
     with pytest.raises(InvalidSetting):
-        open_runtime(RuntimeSettings(model_repository=tmp_path, kind="triton"), pool=pool)
-    with pytest.raises(InvalidSetting):
-        open_runtime(RuntimeSettings(model_repository=tmp_path, kind="tpu"), pool=pool)  # type: ignore[arg-type]
+        open_runtime(ServiceSettings(model_repository=tmp_path, runtime="triton"), pool=pool)
+    on_triton = ServiceSettings(model_repository=tmp_path, runtime="triton", triton="127.0.0.1:9")
+    assert isinstance(open_runtime(on_triton, pool=pool), TritonRuntime)
 
 
 async def test_a_copy_of_the_repository_elsewhere_serves_as_well(pool, tmp_path):
