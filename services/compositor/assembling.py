@@ -69,7 +69,7 @@ def assemble(work: Assembly) -> Assembled:
     """Write the output file."""
     remarks = Remarks()
     with open_media(work.source) as source, av.open(str(work.segments[0])) as first:
-        offset = offset_of(source, work.table)
+        offset = offset_of(work.source, work.table)
         with _open_output(work, source) as output:
             picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
             picture.time_base = work.table.time_base
@@ -89,18 +89,15 @@ def assemble(work: Assembly) -> Assembled:
     return Assembled(work.table.frames, offset, remarks.all())
 
 
-def offset_of(source: InputContainer, table: Timetable) -> Fraction:
+def offset_of(source: Path, table: Timetable) -> Fraction:
     """What is subtracted from every time: the earliest first presented time of picture and sound.
 
     After a cut the picture begins at 0 and sound is cut to it.
     """
     if table.pieces:
         return table.start
-    starts = [table.start]
-    starts += [
-        s.start_time * Fraction(s.time_base) for s in source.streams.audio if s.start_time is not None and s.time_base
-    ]
-    return min(starts)
+    with open_media(source) as container:
+        return min([table.start, *sound.first_heard(container).values()])
 
 
 def _open_output(work: Assembly, source: InputContainer) -> OutputContainer:

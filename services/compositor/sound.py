@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
     AnyPacket = Packet[Any]
 
-# Opus packets last a whole number of 2.5 ms.
-_OPUS_GRAIN = Fraction(1, 400)
+# Samples at 48 kHz of one frame in an Opus packet, by the configuration in its first byte (RFC 6716, table 2).
+_OPUS_FRAMES = (*((480, 960, 1920, 2880) * 3), *((480, 960) * 2), *((120, 240, 480, 960) * 4))
+
+# Packets in which every audio stream has shown itself, or is taken to begin when its container says.
+_PACKETS_LOOKED_AT = 2000
 
 # A movie's time scale is a 32-bit number with a sign.
 _LARGEST_SCALE = 2**31 - 1
@@ -80,8 +84,8 @@ class SampleGrid:
     def __init__(self, source: AudioStream) -> None:
         context = source.codec_context
         self._rate = context.sample_rate
-        self._frame_size = 0 if context.name.endswith("opus") else context.frame_size or 0
-        self._grain = max(1, round(self._rate * _OPUS_GRAIN)) if context.name.endswith("opus") else 1
+        self._is_opus = context.name.endswith("opus")
+        self._frame_size = context.frame_size or 0
         self._expected: int | None = None
 
     def snap(self, packet: AnyPacket) -> None:
@@ -91,7 +95,7 @@ class SampleGrid:
             return
         at = round(packet.pts * tick * self._rate)
         if self._expected is None:
-            at = self._first(packet, tick)
+            at = self._first(packet)
         # Rounding moves a time by half a tick, twice; more than that is a gap that was meant.
         if self._expected is not None and abs(at - self._expected) <= tick * self._rate * Fraction(3, 2) + 1:
             at = self._expected
@@ -101,16 +105,61 @@ class SampleGrid:
         packet.duration = length
         self._expected = at + length
 
-    def _first(self, packet: AnyPacket, tick: Fraction) -> int:
-        """The first packet's place. Its priming was subtracted in ticks, after rounding: subtract it in samples."""
-        primed = int.from_bytes(_skipped(packet)[:4], "little")
-        block = (packet.pts or 0) + math.floor(Fraction(primed, self._rate) / tick + Fraction(1, 2))
-        return round(block * tick * self._rate) - primed
+    def _first(self, packet: AnyPacket) -> int:
+        """The first packet's place: in whole samples before the first that is heard."""
+        return round(_heard_at(packet, self._rate) * self._rate) - _primed(packet)
 
     def _samples(self, packet: AnyPacket, tick: Fraction) -> int:
-        length = self._frame_size or self._grain * round((packet.duration or 0) * tick * self._rate / self._grain)
+        length = self._frame_size or round((packet.duration or 0) * tick * self._rate)
+        if self._is_opus:
+            length = opus_samples(bytes(packet)) * self._rate // 48_000
         # Matroska's DiscardPadding: samples at the packet's end that are not to be heard.
         return max(length - int.from_bytes(_skipped(packet)[4:8], "little"), 0)
+
+
+def opus_samples(packet: bytes) -> int:
+    """Samples at 48 kHz that an Opus packet holds, by its own first bytes (RFC 6716, section 3.1)."""
+    head = packet[0]
+    count = (1, 2, 2, packet[1] & 0x3F if len(packet) > 1 else 0)[head & 3]
+    return count * _OPUS_FRAMES[head >> 3]
+
+
+def first_heard(source: InputContainer) -> dict[int, Fraction]:
+    """Seconds of the first sample that is heard of each audio stream, by the stream's index.
+
+    Where priming is to be skipped, Matroska's start time is sometimes that of the priming: the first packets tell.
+    Demuxes from where the container stands.
+    """
+    found = {
+        stream.index: Fraction(stream.start_time) * Fraction(stream.time_base)
+        for stream in source.streams.audio
+        if stream.start_time is not None and stream.time_base is not None
+    }
+    rates = {stream.index: stream.codec_context.sample_rate for stream in source.streams.audio}
+    waiting = set(rates)
+    if "matroska" not in source.format.name or not waiting:
+        return found
+    for packet in islice(source.demux(*source.streams.audio), _PACKETS_LOOKED_AT):
+        index = packet.stream.index
+        if index in waiting and packet.pts is not None:
+            waiting.discard(index)
+            found[index] = _heard_at(packet, rates[index])
+        if not waiting:
+            break
+    return found
+
+
+def _heard_at(packet: AnyPacket, rate: int) -> Fraction:
+    """Seconds of the first sample of a packet that is heard.
+
+    Matroska subtracts the priming in its own ticks, after rounding it to them: it is added again in the same way.
+    """
+    tick = Fraction(packet.time_base)
+    return ((packet.pts or 0) + math.floor(Fraction(_primed(packet), rate) / tick + Fraction(1, 2))) * tick
+
+
+def _primed(packet: AnyPacket) -> int:
+    return int.from_bytes(_skipped(packet)[:4], "little")
 
 
 def _skipped(packet: AnyPacket) -> bytes:
