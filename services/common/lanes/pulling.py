@@ -23,6 +23,7 @@ from masquerade.v1 import frames_pb2, media_pb2
 from masquerade.v1 import ingest_pb2 as pb
 from services.common.errors import AnswerMismatch
 from services.common.lanes import payload as wire
+from services.common.lanes.ending import LAST_WORDS
 from services.common.lanes.frame import DecodedFrame
 from services.common.lanes.lane import PATIENCE_S, QUARANTINE_S, Lane, answered_bytes
 from services.common.lanes.pictures import Picture, PixelFormat, Shape, read_picture
@@ -33,6 +34,9 @@ DecodeCall: TypeAlias = "aio.StreamStreamCall[pb.DecodeRequest, pb.DecodeRespons
 
 SLOT_FLOOR_BYTES: Final = 64
 """A frame of which nothing but its PTS is wanted still needs a slot: a slot is what asks for a frame."""
+
+LET_IN_S: Final = 0.25
+"""How long we wait for a peer to let the stream in before we speak all the same; ours answer at once, see `ending`."""
 
 
 class DecodeStub(Protocol):
@@ -87,6 +91,8 @@ class FramePull:
         self._held: set[DecodedFrame] = set()
         self._lent_bytes = 0
         self._room = asyncio.Event()
+        self._saying = asyncio.Lock()
+        self._is_ending = False
         self._running: tuple[DecodeCall, asyncio.Task[None]] | None = None
 
     async def __aenter__(self) -> FramePull:
@@ -146,18 +152,34 @@ class FramePull:
             answer = await reading
         finally:
             reading.cancel()
+        if isinstance(answer, pb.DecodeResponse) and answer.index == LAST_WORDS:
+            await self._fall_silent(call)
+            answer = await call.read()
         return answer if isinstance(answer, pb.DecodeResponse) else None
+
+    async def _fall_silent(self, call: DecodeCall) -> None:
+        """Let no write be on the way when the peer's error comes, or gRPC would put its own in place of it."""
+        self._is_ending = True
+        async with self._saying:
+            # A stream that has ended by now cannot be closed; its status is read next in any case.
+            await asyncio.gather(call.done_writing(), return_exceptions=True)
+
+    async def _say(self, call: DecodeCall, request: pb.DecodeRequest) -> None:
+        async with self._saying:
+            if not self._is_ending:
+                await call.write(request)
 
     async def _grant(self, call: DecodeCall) -> None:
         """Lend memory for every frame of the range, as far ahead as allowed."""
         try:
-            await self._write_all(call)
+            await _let_in(call)
+            await self._say(call, pb.DecodeRequest(open=self._open))
+            await self._lend(call)
         except (aio.AioRpcError, asyncio.InvalidStateError):
             # The stream has ended; why, its reader will be told.
             return
 
-    async def _write_all(self, call: DecodeCall) -> None:
-        await call.write(pb.DecodeRequest(open=self._open))
+    async def _lend(self, call: DecodeCall) -> None:
         for index in range(self._first, self._last):
             nbytes = max(SLOT_FLOOR_BYTES, frame_nbytes(self._views, index))
             while self._lent_bytes and self._lent_bytes + nbytes > self._max_bytes:
@@ -170,8 +192,7 @@ class FramePull:
             grant = pb.DecodeGrant(inline_bytes=nbytes)
             if slot is not None:
                 grant = pb.DecodeGrant(slots=[wire.lease_message(slot.ref)])
-            await call.write(pb.DecodeRequest(grant=grant))
-        await call.done_writing()
+            await self._say(call, pb.DecodeRequest(grant=grant))
 
     def _received(self, answer: pb.DecodeResponse) -> DecodedFrame:
         """An answer as a frame, in the memory that was lent for it."""
@@ -231,6 +252,15 @@ class FramePull:
         self._held.discard(frame)
         self._lent_bytes -= nbytes
         self._room.set()
+
+
+async def _let_in(call: DecodeCall) -> None:
+    """Wait until the peer has let the stream in: one that is refused at the door must not find us writing."""
+    metadata = asyncio.ensure_future(call.initial_metadata())
+    await asyncio.wait({metadata}, timeout=LET_IN_S)
+    metadata.cancel()
+    # A refusal brings its status with its metadata: let the loop take note of both.
+    await asyncio.sleep(0)
 
 
 def _sizes(shapes: Sequence[Shape]) -> str:
