@@ -33,6 +33,10 @@ from services.common.inference.observing import observed
 from services.common.pool import Pool
 
 NAME = "onnxruntime-cpu-fp32"
+ITEMS_PER_RUN = 4
+"""Most items in one run. On one core 4 faces take 3.8 ms each, one alone 4.4, 16 together 3.7; mattes 1.1, 1.1 and 1.35:
+more than 4 falls out of the cache, and a short run also gives the pool to others sooner."""
+
 _DTYPES = {"float": "float32", "double": "float64"}
 _NO_SUCH_FILE = "the file cannot be read by ONNX Runtime"
 
@@ -59,9 +63,8 @@ class OnnxRuntime:
         """See `Runtime.infer`."""
         loaded = await self._load(model)
         length = batches.batch_length(loaded.model, inputs)
-        # A batch gains little on a CPU (6.5 ms a face becomes 5.4), a second core gains all: what one call brings is
-        # spread over the pool before it fills batches.
-        most = max(1, min(loaded.model.max_batch or length, math.ceil(length / self._pool.workers)))
+        # What one call brings is spread over the pool before it fills batches: a second core gains all.
+        most = max(1, min(loaded.model.max_batch or length, ITEMS_PER_RUN, math.ceil(length / self._pool.workers)))
         with observed(model, runtime=NAME, items=length):
             parts = await self._run_all(loaded, list(batches.split(inputs, length, most)))
         return batches.join(loaded.model, parts)

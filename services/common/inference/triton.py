@@ -30,9 +30,10 @@ from services.common.inference.models import (
     read_model,
     read_models,
 )
-from services.common.inference.observing import count_overflow, observed
+from services.common.inference.observing import observed
 from services.common.inference.regions import Region, Regions, can_be_shared, item_bytes
 from services.common.inference.runtime import RuntimeSettings
+from services.common.metrics import INFERENCE_OVERFLOWS
 
 NAME = "triton-fp32"
 _RETRY_PAUSES_S = (0.05, 0.2, 0.8)
@@ -148,7 +149,7 @@ class TritonRuntime:
                 except InferenceServerException as refusal:
                     message = refusal.message() or ""
                     if triton_errors.is_full(message):
-                        count_overflow(served.model.name)
+                        INFERENCE_OVERFLOWS.labels(served.model.name).inc()
                         if pause_s is not None:
                             await asyncio.sleep(pause_s)
                             continue

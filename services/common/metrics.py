@@ -1,0 +1,119 @@
+"""All metrics of the project, in one place: dashboards and alert rules are tested against this file.
+
+No label grows with use: stages, models, methods and reasons are few; jobs and files belong into logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from services.common.errors import InvalidSetting
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+# The names of go-grpc-prometheus, so that public dashboards work.
+RPC_STARTED = Counter("grpc_server_started", "RPCs started.", _RPC)
+RPC_HANDLED = Counter("grpc_server_handled", "RPCs ended, by status.", (*_RPC, "grpc_code"))
+RPC_RECEIVED = Counter("grpc_server_msg_received", "Messages received.", _RPC)
+RPC_SENT = Counter("grpc_server_msg_sent", "Messages sent.", _RPC)
+RPC_SECONDS = Histogram("grpc_server_handling_seconds", "Duration of RPCs.", _RPC, buckets=_SECONDS)
+RPC_IN_FLIGHT = Gauge("masquerade_rpcs_in_flight", "RPCs that are being served.")
+
+ERRORS = Counter("masquerade_errors", "Errors that left a service, by reason.", ("reason",))
+FRAMES = Counter("masquerade_frames", "Frames that passed a stage.", ("stage",))
+SEGMENT_SECONDS = Histogram(
+    "masquerade_segment_seconds",
+    "Duration of one segment in one stage.",
+    ("stage",),
+    buckets=(0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640),
+)
+INFERENCE_SECONDS = Histogram(
+    "masquerade_inference_seconds", "Duration of one call to a model.", ("model", "runtime"), buckets=_SECONDS
+)
+INFERENCE_BATCH = Histogram(
+    "masquerade_inference_batch_size", "Items in one call to a model.", ("model",), buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+INFERENCE_FAILURES = Counter(
+    "masquerade_inference_failures", "Calls to a model that ended in an error.", ("model", "runtime", "reason")
+)
+# Triton counts these nowhere: a request that meets a full queue is in none of its statistics.
+INFERENCE_OVERFLOWS = Counter("masquerade_inference_overflows", "Requests that met a full queue on Triton.", ("model",))
+RING_BYTES_USED = Gauge("masquerade_ring_bytes_used", "Shared memory for frames that is lent out.")
+RING_BYTES_TOTAL = Gauge("masquerade_ring_bytes_total", "Shared memory for frames in all.")
+CHILDREN = Counter("masquerade_children", "Children that worked on hostile bytes, by how they ended.", ("outcome",))
+JOBS = Gauge("masquerade_jobs", "Jobs by state.", ("state",))
+JOBS_ENDED = Counter("masquerade_jobs_ended", "Jobs that ended, by state.", ("state",))
+LOOP_LAG = Gauge("masquerade_event_loop_lag_seconds", "Longest time in the last seconds that the event loop was held.")
+POOL_QUEUED = Gauge("masquerade_pool_queued", "Calls that wait for a worker of the CPU pool.")
+POOL_WORKERS = Gauge("masquerade_pool_workers", "Workers of the CPU pool.")
+
+LAG_PROBE_S = 0.1
+LAG_WINDOW_S = 5.0
+
+
+@contextlib.contextmanager
+def segment_timed(stage: str) -> Iterator[None]:
+    """Observe how long one segment takes in a stage; failed ones are not observed."""
+    begin = time.perf_counter()
+    yield
+    SEGMENT_SECONDS.labels(stage).observe(time.perf_counter() - begin)
+
+
+@contextlib.contextmanager
+def inference_timed(model: str, runtime: str, *, items: int) -> Iterator[None]:
+    """Observe one call to a model."""
+    begin = time.perf_counter()
+    yield
+    INFERENCE_SECONDS.labels(model, runtime).observe(time.perf_counter() - begin)
+    INFERENCE_BATCH.labels(model).observe(items)
+
+
+@contextlib.asynccontextmanager
+async def loop_lag_watched() -> AsyncIterator[None]:
+    """Keep LOOP_LAG up to date while the block lasts."""
+    task = asyncio.create_task(_watch_lag())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _watch_lag() -> None:
+    worst, since = 0.0, time.monotonic()
+    while True:
+        begin = time.monotonic()
+        await asyncio.sleep(LAG_PROBE_S)
+        now = time.monotonic()
+        worst = max(worst, now - begin - LAG_PROBE_S)
+        LOOP_LAG.set(worst)
+        if now - since > LAG_WINDOW_S:
+            worst, since = 0.0, now
+
+
+class Exposition:
+    """/metrics over HTTP, in a thread of its own: it answers even while the event loop is held."""
+
+    def __init__(self, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        try:
+            self._server, self._thread = start_http_server(int(port), addr=host.strip("[]") or "0.0.0.0")
+        except (OSError, ValueError, OverflowError) as error:
+            raise InvalidSetting(setting="metrics_listen", value=listen, problem=str(error)) from error
+
+    @property
+    def port(self) -> int:
+        """The port that is served, also where the setting said 0."""
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
