@@ -51,6 +51,7 @@ FACE_WIDTH = (234, 454)
 # Where the attributes of Topology come from; `models pull` writes it.
 _TOPOLOGY_FILE = Path("facemesh") / "topology.json"
 _REPOSITORY_VARIABLE = "MASQUERADE_MODEL_REPOSITORY"
+_repository: list[Path] = []
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,16 +89,23 @@ def load_topology(path: Path) -> Topology:
     return Topology(triangles=_one_winding(triangles, mesh_space()), oval=oval)
 
 
+def use_repository(repository: Path) -> None:
+    """Say where the model repository is, before the first use: services know it from their settings."""
+    if _repository != [repository]:
+        _repository[:] = [repository]
+        topology.cache_clear()
+        texel_grid.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def topology() -> Topology:
-    """The topology of the model repository in use.
+    """The topology of the model repository in use: the one that was said, else the environment's or the checkout's.
 
     Raises:
         FileNotFoundError: the models were not pulled.
     """
-    chosen = os.environ.get(_REPOSITORY_VARIABLE)
-    repository = Path(chosen) if chosen else Path(__file__).resolve().parent.parent / "model_repository"
-    return load_topology(repository / _TOPOLOGY_FILE)
+    default = os.environ.get(_REPOSITORY_VARIABLE) or Path(__file__).resolve().parent.parent / "model_repository"
+    return load_topology(Path(_repository[0] if _repository else default) / _TOPOLOGY_FILE)
 
 
 @lru_cache(maxsize=1)

@@ -22,8 +22,12 @@ _LIGHT_SHARE = np.array([0.6, 1.0, 1.0], np.float32)
 """Light varies over a face more than colour does."""
 
 
-_RIM_SHARE = 0.2
-"""Breadth of the band along the rim in which background may show, in face widths. Mesh space is stretched there."""
+_RIM_SHARE = 0.13
+"""Breadth of the band along the rim in which background may show, in face widths. The brows begin beyond it."""
+
+_SIDES = 0.17
+"""Share of mesh space on either side that belongs to that band as well: a portrait from the front shows the cheeks'
+sides in a few pixels, and background with them."""
 
 _MOUTH_SHUT, _MOUTH_OPEN = 0.04, 0.14
 """Opening of the source's mouth as a share of its breadth between which its lips are given up. Lips drawn thin by a
@@ -67,7 +71,9 @@ def skin_gate(lab: NDArray[np.uint8]) -> Alpha8:
     usable = _forehead(1 - np.clip((distance - 2.2) / 2.0, 0, 1), face_width)
     to_rim = np.asarray(cv2.distanceTransform(texel_grid(size).inside.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
     near_skin = np.asarray(cv2.erode(1 - np.clip((distance - 3.0) / 2.5, 0, 1), np.ones((3, 3), np.uint8)), np.float32)
-    rim = np.where(to_rim < _RIM_SHARE * face_width, near_skin, 1).astype(np.float32)
+    at_rim = to_rim < _RIM_SHARE * face_width
+    at_rim[:, : int(_SIDES * size)] = at_rim[:, -int(_SIDES * size) :] = True
+    rim = np.where(at_rim, near_skin, 1).astype(np.float32)
     gate = np.minimum(usable, _blur(rim, 0.02 * face_width))
     gate[to_rim == 0] = 0
     return np.asarray(np.rint(gate * 255), np.uint8)
@@ -87,6 +93,10 @@ def _forehead(usable: NDArray[np.float32], face_width: float) -> Alpha:
     """The gate above the brows; 1 below them."""
     size = len(usable)
     forehead = _filled((FOREHEAD,), size, hull=False) > 0
+    # Brows lie across the ring's lower edge, and they are no fringe: begin a little above them.
+    brows = int(0.06 * face_width)
+    forehead[:-brows] &= forehead[brows:]
+    forehead[-brows:] = False
     usable = np.where(forehead, usable, 1).astype(np.float32)
     # Hair has a soft, see-through border: keep clear of it.
     side = int(0.13 * face_width) | 1

@@ -1,0 +1,39 @@
+"""How the swapper is wired."""
+
+from __future__ import annotations
+
+from masquerade import facemesh
+from masquerade.v1 import swapper_pb2
+from masquerade.v1.swapper_pb2_grpc import add_SwapperServiceServicer_to_server
+from services.common.deps import Registration, ServiceDeps
+from services.common.errors import ModelMissing
+from services.swapper.engines import engine
+from services.swapper.mesh.engine import warm as warm_mesh
+from services.swapper.servicer import SwapperServicer
+from services.swapper.settings import SwapperSettings
+from services.swapper.swapping import Swapping
+
+
+async def build(deps: ServiceDeps, settings: SwapperSettings | None = None) -> list[Registration]:
+    """Wire the service; `settings` unset means: read from the environment and the data folder."""
+    settings = settings or SwapperSettings.load()
+    engine(settings.engine)
+    facemesh.use_repository(settings.model_repository)
+    swapping = Swapping(
+        deps.store, deps.pool, source_bytes=int(settings.source_cache), texture_bytes=int(settings.texture_cache)
+    )
+    servicer = SwapperServicer(swapping, default_engine=settings.engine)
+
+    async def warm() -> None:
+        try:
+            await deps.pool.run(warm_mesh)
+        except FileNotFoundError as error:
+            raise ModelMissing(model="facemesh", path=error.filename) from error
+
+    return [
+        Registration(
+            service=swapper_pb2.DESCRIPTOR.services_by_name["SwapperService"].full_name,
+            add=lambda server: add_SwapperServiceServicer_to_server(servicer, server),
+            warm=warm,
+        )
+    ]
