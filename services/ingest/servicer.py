@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ from grpc.aio import ServicerContext
 from masquerade.v1 import ingest_pb2 as pb
 from masquerade.v1 import ingest_pb2_grpc
 from services.common.errors import InvalidSpec
+from services.common.lanes.ending import answered
 from services.ingest import convert
 from services.ingest.serving import Ingest
 
@@ -46,7 +47,10 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def Decode(
         self, request_iterator: AsyncIterator[pb.DecodeRequest], context: Context
     ) -> AsyncIterator[pb.DecodeResponse]:
-        requests = aiter(request_iterator)
+        async for response in answered(context, request_iterator, self._decode):
+            yield response
+
+    async def _decode(self, requests: AsyncIterator[pb.DecodeRequest]) -> AsyncGenerator[pb.DecodeResponse, None]:
         request = await anext(requests, None)
         if request is None or request.WhichOneof("step") != "open":
             raise InvalidSpec(field="step", problem="a stream begins with open")

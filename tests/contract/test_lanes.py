@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from masquerade.v1 import lane_pb2, lane_pb2_grpc, segmenter_pb2_grpc
 from masquerade.v1 import segmenter_pb2 as pb
+from services.common.channels import build_channel
 from services.common.errors import AnswerMismatch, FrameBatchInvalid, LaneRefused, LeaseExpired
 from services.common.lanes import payload as wire
 from services.common.lanes.handshake import Lanes, LaneServicer
@@ -55,7 +56,7 @@ async def connect() -> AsyncIterator[Connect]:
     """Starts a server with an Inverter and, if wished, a LaneService; gives a channel to it."""
     async with AsyncExitStack() as stack:
 
-        async def start(inverter: Inverter, lanes: LaneServicer | None = None) -> aio.Channel:
+        async def start(inverter: Inverter, lanes: LaneServicer | None = None, *, typed: bool = True) -> aio.Channel:
             server = aio.server()
             segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server(inverter, server)
             if lanes is not None:
@@ -63,7 +64,8 @@ async def connect() -> AsyncIterator[Connect]:
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
             stack.push_async_callback(server.stop, None)
-            return await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))
+            channel = build_channel(f"127.0.0.1:{port}") if typed else aio.insecure_channel(f"127.0.0.1:{port}")
+            return await stack.enter_async_context(channel)
 
         yield start
 
@@ -130,9 +132,10 @@ async def test_a_peer_that_sees_another_folder_or_another_file_is_served_inline(
     ring.close()
 
 
-async def test_a_peer_without_the_service_is_served_inline(connect: Connect) -> None:
+@pytest.mark.parametrize("typed", [True, False])
+async def test_a_peer_without_the_service_is_served_inline(connect: Connect, typed: bool) -> None:
     ring = Ring(PAGE_BYTES)
-    assert (await Lanes(ring).to(await connect(Inverter()))).ring is None
+    assert (await Lanes(ring).to(await connect(Inverter(), typed=typed))).ring is None
     ring.close()
 
 

@@ -16,15 +16,12 @@ from grpc import aio
 
 from masquerade.v1 import lane_pb2 as pb
 from masquerade.v1 import lane_pb2_grpc
-from services.common.errors import LaneRefused, LeaseExpired
+from services.common.errors import Internal, LaneRefused, LeaseExpired
 from services.common.lanes.lane import Lane
 from services.common.lanes.registry import REGIONS, Registry
 from services.common.lanes.ring import Ring
 
 NONCE_BYTES: Final = 16
-
-_OLD_PEER = frozenset({grpc.StatusCode.UNIMPLEMENTED})
-"""A peer without LaneService is not broken, it takes pixels inline."""
 
 
 class LaneServicer(lane_pb2_grpc.LaneServiceServicer):
@@ -79,7 +76,7 @@ async def proves_shared(channel: aio.Channel, ring: Ring, *, timeout_s: float) -
     """Whether the peer reads from our region what we have just written there.
 
     Raises:
-        grpc.aio.AioRpcError: the peer does not answer at all.
+        grpc.aio.AioRpcError, MasqueradeError: the peer does not answer at all; which one is the channel's choice.
         RingFull: not one page became free to write into.
     """
     with await ring.acquire(NONCE_BYTES, timeout=timeout_s) as slot:
@@ -88,8 +85,14 @@ async def proves_shared(channel: aio.Channel, ring: Ring, *, timeout_s: float) -
         request = pb.OpenRequest(region=slot.ref.region, size_bytes=ring.region.nbytes, nonce_offset=slot.ref.offset)
         try:
             answer = await lane_pb2_grpc.LaneServiceStub(channel).Open(request, timeout=timeout_s)
-        except aio.AioRpcError as error:
-            if error.code() in _OLD_PEER:
+        except (aio.AioRpcError, Internal) as error:
+            if _lacks_the_service(error):
                 return False
             raise
     return answer.mapped and secrets.compare_digest(answer.nonce, nonce)
+
+
+def _lacks_the_service(error: aio.AioRpcError | Internal) -> bool:
+    """Whether a peer has no LaneService: it is not broken, it takes pixels inline."""
+    code = error.fields.get("status") if isinstance(error, Internal) else error.code().name
+    return code == grpc.StatusCode.UNIMPLEMENTED.name

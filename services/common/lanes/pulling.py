@@ -21,7 +21,7 @@ from grpc import aio
 
 from masquerade.v1 import frames_pb2, media_pb2
 from masquerade.v1 import ingest_pb2 as pb
-from services.common.errors import AnswerMismatch
+from services.common.errors import AnswerMismatch, MasqueradeError
 from services.common.lanes import payload as wire
 from services.common.lanes.ending import LAST_WORDS
 from services.common.lanes.frame import DecodedFrame
@@ -166,21 +166,21 @@ class FramePull:
 
     async def _say(self, call: DecodeCall, request: pb.DecodeRequest) -> None:
         async with self._saying:
-            if not self._is_ending:
+            if self._is_ending:
+                return
+            try:
                 await call.write(request)
+            except (aio.AioRpcError, asyncio.InvalidStateError, MasqueradeError):
+                # The stream has ended; why, its reader will be told.
+                self._is_ending = True
 
     async def _grant(self, call: DecodeCall) -> None:
         """Lend memory for every frame of the range, as far ahead as allowed."""
-        try:
-            await _let_in(call)
-            await self._say(call, pb.DecodeRequest(open=self._open))
-            await self._lend(call)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            # The stream has ended; why, its reader will be told.
-            return
-
-    async def _lend(self, call: DecodeCall) -> None:
+        await _let_in(call)
+        await self._say(call, pb.DecodeRequest(open=self._open))
         for index in range(self._first, self._last):
+            if self._is_ending:
+                return
             nbytes = max(SLOT_FLOOR_BYTES, frame_nbytes(self._views, index))
             while self._lent_bytes and self._lent_bytes + nbytes > self._max_bytes:
                 self._room.clear()
