@@ -34,8 +34,8 @@ from services.common.pool import Pool
 
 NAME = "onnxruntime-cpu-fp32"
 ITEMS_PER_RUN = 4
-"""Most items in one run. On one core 4 faces take 3.8 ms each, one alone 4.4, 16 together 3.7; mattes 1.1, 1.1 and 1.35:
-more than 4 falls out of the cache, and a short run also gives the pool to others sooner."""
+"""Most items in one run. On one core a face takes 4.4 ms alone, 3.8 among 4, 3.7 among 16; a matte 1.1, 1.1 and 1.35:
+more than 4 fall out of the cache, and a short run gives the pool to others sooner."""
 
 _DTYPES = {"float": "float32", "double": "float64"}
 _NO_SUCH_FILE = "the file cannot be read by ONNX Runtime"

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from prometheus_client import REGISTRY
 
 from services.common.errors import (
     InvalidSetting,
@@ -101,6 +102,21 @@ async def test_concurrent_callers_get_their_own_answers(runtime):
     )
     for number, answer in enumerate(answers):
         assert np.array_equal(answer["points"][0], expected[number])
+
+
+async def test_calls_and_refusals_are_counted_by_model_and_reason(runtime):
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, {"model": "selfie", "runtime": runtime.name, **labels}) or 0
+
+    calls = counted("masquerade_inference_seconds_count")
+    refusals = counted("masquerade_inference_failures_total", reason="CANCELLED")
+    await runtime.infer("selfie", {"image": pictures("selfie", 2)})
+    assert counted("masquerade_inference_seconds_count") == calls + 1
+    running = asyncio.create_task(runtime.infer("selfie", {"image": pictures("selfie", 200)}))
+    await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert counted("masquerade_inference_failures_total", reason="CANCELLED") == refusals + 1
 
 
 async def test_an_empty_batch_is_answered_without_a_run(runtime):
