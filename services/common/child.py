@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from services.common import errors
+from services.common import errors, metrics
 from services.common.child_wire import (
     MalformedMessageError,
     Message,
@@ -288,7 +288,8 @@ class ChildStream:
             await asyncio.wait({self._exit}, timeout=REAPED_WITHIN_S)
         finally:
             self._exit.cancel()
-            await asyncio.gather(self._exit, return_exceptions=True)
+            (code,) = await asyncio.gather(self._exit, return_exceptions=True)
+            metrics.CHILDREN.labels("ended" if code == 0 else "killed").inc()
             self._exit = None
             self._status.close()
 

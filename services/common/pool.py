@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import cv2
 
-from services.common import errors
+from services.common import errors, metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +29,8 @@ class Pool:
         self.workers = workers
         self._waiting_at_most = workers * WAITING_PER_WORKER if waiting_at_most is None else waiting_at_most
         self._running = 0
+        self._is_closed = False
+        metrics.POOL_WORKERS.inc(workers)
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pool")
 
     @property
@@ -46,18 +48,23 @@ class Pool:
             raise errors.Overloaded(what="the worker pool", waiting=self.queued, most=self._waiting_at_most)
         call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
         future = self._executor.submit(call)
-        self._running += 1
+        self._count(+1)
         loop = asyncio.get_running_loop()
         # The count falls when the work ends, not when the caller stops listening: cancelled work holds its worker.
-        future.add_done_callback(lambda _: _tell(loop, self._one_less))
+        future.add_done_callback(lambda _: _tell(loop, functools.partial(self._count, -1)))
         return await asyncio.wrap_future(future)
 
-    def _one_less(self) -> None:
-        self._running -= 1
+    def _count(self, change: int) -> None:
+        queued = self.queued
+        self._running += change
+        metrics.POOL_QUEUED.inc(self.queued - queued)
 
     async def close(self) -> None:
         """Drop what waits, wait for what runs."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        if not self._is_closed:
+            self._is_closed = True
+            metrics.POOL_WORKERS.dec(self.workers)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -1,0 +1,91 @@
+"""The pool: bounded, off the event loop, and honest about what it still does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import cv2
+import pytest
+
+from services.common import errors
+from services.common.pool import Pool
+
+
+async def test_results_and_errors_come_back() -> None:
+    pool = Pool(2)
+    assert await pool.run(divmod, 7, 2) == (3, 1)
+    assert await pool.run(sorted, [2, 1], reverse=True) == [2, 1]
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(divmod, 1, 0)
+    await pool.close()
+
+
+async def test_no_more_run_at_once_than_there_are_workers() -> None:
+    pool, running, most = Pool(2), 0, 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    await asyncio.gather(*(pool.run(work) for _ in range(10)))
+    assert most == 2
+    assert cv2.getNumThreads() == 1
+    await pool.close()
+
+
+async def test_the_loop_lives_while_the_pool_works() -> None:
+    pool = Pool(1)
+    working = asyncio.create_task(pool.run(time.sleep, 0.2))
+    begin = time.perf_counter()
+    await asyncio.sleep(0.01)
+    assert time.perf_counter() - begin < 0.15
+    await working
+    await pool.close()
+
+
+async def test_a_full_queue_is_an_error() -> None:
+    pool = Pool(1, waiting_at_most=1)
+    go = threading.Event()
+    calls = [asyncio.create_task(pool.run(go.wait, 5)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert pool.queued == 1
+    with pytest.raises(errors.Overloaded):
+        await pool.run(time.sleep, 0)
+    go.set()
+    await asyncio.gather(*calls)
+    await asyncio.sleep(0.01)
+    assert pool.queued == 0
+    await pool.run(time.sleep, 0)
+    await pool.close()
+
+
+async def test_cancelled_work_that_has_not_begun_never_begins() -> None:
+    pool = Pool(1)
+    go, done = threading.Event(), []
+    first = asyncio.create_task(pool.run(go.wait, 5))
+    second = asyncio.create_task(pool.run(done.append, 1))
+    await asyncio.sleep(0.01)
+    second.cancel()
+    go.set()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await pool.close()
+    assert done == []
+
+
+async def test_work_sees_the_callers_context() -> None:
+    pool = Pool(1)
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    variable.set("mine")
+    assert await pool.run(variable.get) == "mine"
+    await pool.close()
