@@ -203,7 +203,7 @@ TABLE: dict[str, Explanation] = {
     ),
     "OUTPUT_EXISTS": _refused(
         "{path|the output} exists already",
-        "choose another name, or say --overwrite",
+        "choose another name, or say --force",
         Code.ALREADY_EXISTS,
     ),
     "INPUT_MISSING": _refused(
