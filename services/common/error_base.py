@@ -105,6 +105,7 @@ def fill(template: str, fields: Mapping[str, str], violations: Sequence[Violatio
 
     mentioned = {name for name, _ in _NAMES.findall(template)}
     sentence = _NAMES.sub(lambda m: fields.get(m.group(1), m.group(2)), _OPTIONAL.sub(keep_or_drop, template))
-    rest = [f"{name} {value}" for name, value in fields.items() if name not in mentioned]
+    # By name: on the way over a wire fields lose their order, and an error must read the same at both ends.
+    rest = [f"{name} {value}" for name, value in sorted(fields.items()) if name not in mentioned]
     rest += [f"{v.field}: {v.problem}" for v in violations]
     return f"{sentence} ({'; '.join(rest)})" if rest else sentence
