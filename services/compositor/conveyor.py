@@ -164,8 +164,9 @@ class Conveyor:
     def _begin(self, group: asyncio.TaskGroup, batch: list[DecodedFrame]) -> None:
         loop = asyncio.get_running_loop()
         for frame in batch:
-            self._patches[frame.index] = loop.create_future()
             self._mattes[frame.index] = loop.create_future()
+            if self._is_rendered(frame.index):
+                self._patches[frame.index] = loop.create_future()
         group.create_task(self._analyse(batch))
         for frame in batch:
             if self._is_rendered(frame.index):
@@ -198,7 +199,8 @@ class Conveyor:
             self._tally.spent("segment", since)
             _check_count(frames, mattes, "segmenter")
             for frame, found in zip(frames, mattes, strict=True):
-                self._mattes[frame.index].set_result(found)
+                if frame.index in self._mattes:
+                    self._mattes[frame.index].set_result(found)
 
     async def _find_patches(self, batch: Sequence[DecodedFrame]) -> None:
         placed: list[Placed] = []
@@ -206,7 +208,8 @@ class Conveyor:
             cast, planes = self._scenery.cast, frame.planes
             if cast is not None and planes is not None and self._order.acts_on(frame.index):
                 placed += await self._pool.run(cast.faces, planes, frame.index)
-        found: dict[int, list[tuple[Placed, blending.Patch]]] = {frame.index: [] for frame in batch}
+        rendered = [frame.index for frame in batch if self._is_rendered(frame.index)]
+        found: dict[int, list[tuple[Placed, blending.Patch]]] = {index: [] for index in rendered}
         for share in _shares(placed, self._bounds.swap_bytes):
             since = time.perf_counter()
             patches = await self._peers.swap([one.face for one in share], self._call(share[0].identity_key))
@@ -230,7 +233,8 @@ class Conveyor:
 
     async def _blend(self, group: asyncio.TaskGroup) -> None:
         while (frame := await self._read_frames.get()) is not None:
-            patches = await self._patches.pop(frame.index)
+            patches = await self._patches[frame.index]
+            del self._patches[frame.index]
             mattes, centre = await self._mattes_around(frame.index)
             held = None
             if mattes is not None and self._scenery.backdrop is not None:
