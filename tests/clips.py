@@ -144,7 +144,7 @@ def make_clip(
     end = times[-1] + (times[-1] - times[-2] if len(times) > 1 else round(1 / (Fraction(rate) * ticks)))
     muxing = dict(container_options or {})
     if fmt in ("mp4", "mov"):
-        muxing.setdefault("video_track_timescale", str(ticks.denominator * (1 if ticks.denominator > 1000 else 512)))
+        muxing.setdefault("video_track_timescale", str(ticks.denominator * (1 if ticks.denominator >= 1000 else 512)))
     with av.open(str(path), "w", format=fmt, container_options=muxing) as out:
         out.metadata.update(metadata or {})
         stream: Any = out.add_stream(codec, rate=rate, options={**QUICK.get(codec, {}), **(options or {})})

@@ -8,7 +8,7 @@ beginning is taken; the last resort is the start of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ import av.error
 import numpy as np
 
 from services.common.errors import CorruptMedia, RangeOutsideVideo, TruncatedMedia
-from services.common.media.container import open_media
+from services.common.media.container import open_file, open_media
 from services.common.media.index import MediaIndex
 from services.ingest.indexing import STRICT, LeadIn
 
@@ -39,7 +39,7 @@ class _WrongBeginning(Exception):
 
 
 def decode_range(
-    source: Path | IO[bytes], index: MediaIndex, first: int, last: int, *, name: str = "the video"
+    source: Path | IO[bytes], index: MediaIndex, first: int, last: int, *, name: str | None = None
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decode frames `first` to `last`, the last not included.
 
@@ -59,25 +59,23 @@ def decode_range(
         raise RangeOutsideVideo(path=name, range=f"frames {first}:{last}", duration=f"{index.frames} frames")
     if first == last:
         return
-    with open_media(source, name=name) as container:
-        stream = _prepared(container, index, name)
-        if index.can_seek:
-            for key in _keys_before(index, first):
-                for earlier in EARLIER_S:
-                    packet = _seek(container, stream, index, key, earlier)
-                    if packet is None:
-                        continue
+    with open_file(source, name=name) as (file, shown):
+        keys = _keys_before(index, first) if index.can_seek else []
+        if keys:
+            with open_media(file, name=shown) as container:
+                stream = _prepared(container, index, shown)
+                for packet in _beginnings(container, stream, index, keys):
                     try:
-                        yield from _follow(container, stream, packet, index, first, last, name)
+                        yield from _follow(container, stream, packet, index, first, last, shown)
                         return
                     except _WrongBeginning:
-                        break
-    with open_media(source, name=name) as container:
-        stream = _prepared(container, index, name)
-        try:
-            yield from _follow(container, stream, None, index, first, last, name)
-        except _WrongBeginning as error:
-            raise CorruptMedia(path=name, at=str(error)) from error
+                        continue
+        with open_media(file, name=shown) as container:
+            stream = _prepared(container, index, shown)
+            try:
+                yield from _follow(container, stream, None, index, first, last, shown)
+            except _WrongBeginning as error:
+                raise CorruptMedia(path=shown, at=str(error)) from error
 
 
 def _prepared(container: InputContainer, index: MediaIndex, name: str) -> VideoStream:
@@ -94,6 +92,18 @@ def _keys_before(index: MediaIndex, first: int) -> list[int]:
     """Positions in the index's key packets, the nearest first; none where the beginning of the file is as near."""
     nearest = int(np.searchsorted(index.key_pts, index.pts[first], side="right")) - 1
     return list(range(nearest, max(-1, nearest - KEYS_TRIED), -1)) if nearest > 0 else []
+
+
+def _beginnings(
+    container: InputContainer, stream: VideoStream, index: MediaIndex, keys: Sequence[int]
+) -> Iterator[Packet[VideoStream]]:
+    """The first packet of a decode for each key packet, where the demuxer can be brought to it."""
+    for key in keys:
+        for earlier in EARLIER_S:
+            packet = _seek(container, stream, index, key, earlier)
+            if packet is not None:
+                yield packet
+                break
 
 
 def _seek(

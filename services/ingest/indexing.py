@@ -19,8 +19,10 @@ import av.error
 import numpy as np
 
 from services.common.errors import CorruptMedia, NoVideoFrames, TruncatedMedia
-from services.common.media.container import open_media, video_of
+from services.common.media.container import open_file, open_media, video_of
 from services.common.media.index import MediaIndex
+from services.common.media.signatures import kind_of
+from services.common.media.tables import check_tables
 from services.ingest.limits import MediaLimits
 from services.ingest.probing import Probe, probe
 
@@ -46,15 +48,21 @@ STRICT: Final = {"err_detect": "explode"}
 
 @dataclass(slots=True)
 class _Listing:
-    """Displayed frames as they were met: pts and durations side by side, and the key packets."""
+    """Displayed frames as they were met: pts and durations side by side, and the key packets.
+
+    Attributes:
+        is_doubtful: packets may not tell the truth about frames.
+        has_gaps: packets were met of which a part is missing.
+    """
 
     pts: list[int | None] = field(default_factory=list)
     durations: list[int] = field(default_factory=list)
     keys: list[tuple[int, int]] = field(default_factory=list)
     is_doubtful: bool = False
+    has_gaps: bool = False
 
 
-def index_video(source: Path | IO[bytes], limits: MediaLimits, *, name: str = "the video") -> MediaIndex:
+def index_video(source: Path | IO[bytes], limits: MediaLimits, *, name: str | None = None) -> MediaIndex:
     """Probe a video and list its frames.
 
     Each pass opens the container anew: going back to the first packet is not exact in every format.
@@ -67,17 +75,22 @@ def index_video(source: Path | IO[bytes], limits: MediaLimits, *, name: str = "t
     Raises:
         CorruptMedia, TruncatedMedia, NoVideoFrames, MediaLimitExceeded, and whatever `probe` raises.
     """
-    with open_media(source, name=name) as container:
-        probed = probe(container, limits, name=name)
-    with open_media(source, name=name) as container:
-        listing = _list_packets(container, video_of(container), probed, limits, name=name)
-    if listing.is_doubtful:
-        with open_media(source, name=name) as container:
-            listing = _list_decoded(container, video_of(container), listing.keys, limits, name=name)
+    with open_file(source, name=name) as (file, shown):
+        with open_media(file, name=shown) as container:
+            probed = probe(container, limits, name=shown)
+        check_tables(file, kind_of(file, shown=shown), shown=shown)
+        with open_media(file, name=shown) as container:
+            listing = _list_packets(container, video_of(container), probed, limits, name=shown)
+        if listing.is_doubtful:
+            with open_media(file, name=shown) as container:
+                decoded = _list_decoded(container, video_of(container), listing.keys, limits, name=shown)
+            if listing.has_gaps:
+                _check_none_lost(listing, decoded, name=shown)
+            listing = decoded
     if not listing.pts:
-        raise NoVideoFrames(path=name, codec=probed.codec)
+        raise NoVideoFrames(path=shown, codec=probed.codec)
     index = _index_of(listing, probed)
-    _check(index, limits, name=name)
+    _check(index, limits, name=shown)
     return index
 
 
@@ -107,15 +120,15 @@ def _list_packets(
     container: InputContainer, stream: VideoStream, probed: Probe, limits: MediaLimits, *, name: str
 ) -> _Listing:
     listing = _Listing()
-    damaged = packets = 0
-    first_is_key = False
+    packets = 0
+    first_is_key = is_cut = False
     try:
         for packet in container.demux(stream):
             if not packet.size:
                 continue
             first_is_key = packet.is_keyframe if packets == 0 else first_is_key
             packets += 1
-            damaged += packet.is_corrupt
+            is_cut = is_cut or packet.is_corrupt
             if packet.is_keyframe and packet.pts is not None:
                 listing.keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
             if not packet.is_discard:  # hidden by an edit list: needed to decode, not displayed
@@ -126,11 +139,12 @@ def _list_packets(
         raise CorruptMedia(path=name, at=f"packet {packets}", detail=str(error.strerror)) from error
     if "mov" in probed.container and packets < len(stream.index_entries):
         raise TruncatedMedia(path=name, detail=f"{packets} of {len(stream.index_entries)} frames are there")
-    if damaged and "mov" in probed.container:
-        raise TruncatedMedia(path=name, detail=f"{damaged} frames are not all there")
+    if is_cut and "mov" in probed.container:
+        raise TruncatedMedia(path=name, detail="a frame is not all there")
     known = [pts for pts in listing.pts if pts is not None]
+    listing.has_gaps = is_cut
     listing.is_doubtful = (
-        damaged > 0
+        is_cut
         or not first_is_key
         or len(set(known)) < len(listing.pts)
         or (bool(known) and min(known) != listing.pts[0])  # leading pictures of a GOP whose start was cut off
@@ -142,6 +156,14 @@ def _list_packets(
         listing.pts = [known[n] for n in order]
         listing.durations = [listing.durations[n] for n in order]
     return listing
+
+
+def _check_none_lost(packets: _Listing, decoded: _Listing, *, name: str) -> None:
+    """Parts of the stream are missing. At the joint of two recordings that costs no frame; elsewhere it does."""
+    begin = min((pts for pts, _ in packets.keys), default=0)
+    expected = sum(pts is not None and pts >= begin for pts in packets.pts)
+    if len(decoded.pts) < expected:
+        raise CorruptMedia(path=name, detail=f"{expected - len(decoded.pts)} of {expected} frames cannot be decoded")
 
 
 def _list_decoded(

@@ -51,17 +51,27 @@ def open_media(source: Path | IO[bytes], *, name: str | None = None) -> Iterator
     Raises:
         FormatRefused, NotAVideo, TruncatedMedia, CorruptMedia: told apart by what the bytes say.
     """
-    if isinstance(source, Path):
-        shown = name or source.name
-        try:
-            opened = source.open("rb")
-        except OSError as error:
-            raise InputMissing(path=shown, detail=error.strerror) from error
-        with opened, _opened(opened, shown) as container:
-            yield container
-    else:
-        with _opened(source, name or "the video") as container:
-            yield container
+    with open_file(source, name=name) as (file, shown), _opened(file, shown) as container:
+        yield container
+
+
+@contextmanager
+def open_file(source: Path | IO[bytes], *, name: str | None = None) -> Iterator[tuple[IO[bytes], str]]:
+    """A file to read and what people call it; closed on the way out if it was opened here.
+
+    Raises:
+        InputMissing: it is not there or may not be read.
+    """
+    if not isinstance(source, Path):
+        yield source, name or "the video"
+        return
+    shown = name or source.name
+    try:
+        opened = source.open("rb")
+    except OSError as error:
+        raise InputMissing(path=shown, detail=error.strerror) from error
+    with opened:
+        yield opened, shown
 
 
 @contextmanager

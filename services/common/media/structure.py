@@ -13,7 +13,7 @@ from services.common.errors import CorruptMedia, TruncatedMedia
 _MP4_TOP_LEVEL: Final = frozenset(
     b"ftyp moov mdat moof mfra free skip wide uuid pdin meta styp sidx ssix emsg prft pnot".split()
 )
-_EBML_UNKNOWN: Final = -1
+EBML_UNKNOWN: Final = -1
 _SEGMENT_ID: Final = 0x18538067
 
 
@@ -72,25 +72,25 @@ def _check_boxes(file: IO[bytes], size_bytes: int, shown: str) -> None:
 def _check_segment(file: IO[bytes], size_bytes: int, shown: str) -> None:
     """EBML header, then the Segment: both say how long they are, unless the file was streamed as it was made."""
     file.seek(4)
-    length, used = _vint(file)
+    length, used = read_vint(file)
     file.seek(4 + used + max(0, length))
     if int.from_bytes(file.read(4), "big") != _SEGMENT_ID:
         return
-    length, used = _vint(file)
-    if length != _EBML_UNKNOWN:
+    length, used = read_vint(file)
+    if length != EBML_UNKNOWN:
         _expect(file.tell() + length, size_bytes, "Segment", shown)
 
 
-def _vint(file: IO[bytes]) -> tuple[int, int]:
+def read_vint(file: IO[bytes]) -> tuple[int, int]:
     """An EBML length (RFC 8794, section 4) and the bytes it took; -1 where all bits are one: unknown."""
     first = file.read(1)
     if not first or first[0] == 0:
-        return _EBML_UNKNOWN, 1
+        return EBML_UNKNOWN, 1
     width = 9 - first[0].bit_length()
     value = first[0] & (0xFF >> width)
     for byte in file.read(width - 1):
         value = value << 8 | byte
-    return (_EBML_UNKNOWN if value == (1 << 7 * width) - 1 else value), width
+    return (EBML_UNKNOWN if value == (1 << 7 * width) - 1 else value), width
 
 
 def _check_packets(file: IO[bytes], size_bytes: int, shown: str) -> None:

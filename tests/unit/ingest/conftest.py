@@ -1,4 +1,4 @@
-"""Clips made once, and the reference that they are compared with: one plain decode from the first packet to the last."""
+"""Clips made once, and what they are compared with: one plain decode from the first packet to the last."""
 
 from __future__ import annotations
 
