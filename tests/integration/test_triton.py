@@ -224,7 +224,7 @@ async def test_a_full_queue_is_waited_for_and_then_told(slow_server, opened, mon
     assert len(refused) < 8
     assert all(isinstance(answer, dict) for answer in answers if answer not in refused)
     # With its patience the client gets through with a few more than the queue holds.
-    monkeypatch.setattr(triton, "_RETRY_PAUSES_S", (0.4, 0.4, 0.4, 0.4))
+    monkeypatch.setattr(triton, "_RETRY_PAUSES_S", (0.4,) * 10)
     assert len(await asyncio.gather(*(runtime.infer("facemesh", one) for _ in range(5)))) == 5
 
 
@@ -235,12 +235,13 @@ async def test_a_late_answer_is_a_deadline_and_its_memory_rests(slow_server, ope
 
 
 async def test_a_cancelled_call_ends_at_once(slow_server, opened):
-    runtime = opened(slow_server, shared_memory=True)
-    running_call = asyncio.create_task(runtime.infer("facemesh", {"image": pictures("facemesh", 1)}))
+    runtime = opened(slow_server, shared_memory=True, in_flight=2)
+    # Two and a half seconds of work for that server.
+    running_call = asyncio.create_task(runtime.infer("facemesh", {"image": pictures("facemesh", 8)}))
     await asyncio.sleep(0.1)
     running_call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(running_call, 0.15)
+        await asyncio.wait_for(running_call, 1.0)
 
 
 async def test_a_server_with_another_contract_is_refused(tmp_path, opened, server):
