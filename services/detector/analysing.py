@@ -8,7 +8,7 @@ are given back to the decoder as soon as nobody does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,6 +46,14 @@ class Frame(Protocol):
         ...
 
 
+class Frames(Protocol):
+    """Lent frames, in order."""
+
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        """Each frame once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """How much memory a segment may hold, as frames.
@@ -70,7 +78,7 @@ def room_for(width: int, height: int, *, budget_bytes: int) -> Room:
 
 
 async def analyse_segment(
-    frames: AsyncIterable[Frame],
+    frames: Frames,
     *,
     first: int,
     last: int,
@@ -78,6 +86,7 @@ async def analyse_segment(
     room: Room,
     looker: Looker,
     pool: Pool,
+    most_faces: int = 0,
     grid: TexelGrid | None = None,
 ) -> Observations:
     """Everything that is seen in frames [first, last).
@@ -90,6 +99,7 @@ async def analyse_segment(
         room: how many groups may be in flight.
         looker: finds and follows faces.
         pool: for crops and thumbnails.
+        most_faces: found in one frame at most; 0 means the looker's own.
         grid: for tests, of another topology than the model repository's.
     """
     if first % GROUP or (last % GROUP and goes_on):
@@ -101,7 +111,7 @@ async def analyse_segment(
         async for start, held in _grouped(frames, first, last, goes_on):
             sizes.add((held[0].planes.width, held[0].planes.height))
             await free.acquire()
-            group = _Group(start, min(start + GROUP, last), held, looker, pool, grid)
+            group = _Group(start, min(start + GROUP, last), held, looker, pool, most_faces, grid)
             task = running.create_task(group.run(), name=f"group {start}")
             task.add_done_callback(lambda _: free.release())
             tasks.append(task)
@@ -127,9 +137,7 @@ class _Held:
             self.frame.release()
 
 
-async def _grouped(
-    frames: AsyncIterable[Frame], first: int, last: int, goes_on: bool
-) -> AsyncIterable[tuple[int, list[_Held]]]:
+async def _grouped(frames: Frames, first: int, last: int, goes_on: bool) -> AsyncIterable[tuple[int, list[_Held]]]:
     """Frames by group, each group with the next one's first frame."""
     waiting: list[_Held] = []
     expected = first
@@ -153,13 +161,21 @@ class _Group:
     """One group in flight: the eyes of `analyse_group`."""
 
     def __init__(
-        self, first: int, last: int, held: Sequence[_Held], looker: Looker, pool: Pool, grid: TexelGrid | None
+        self,
+        first: int,
+        last: int,
+        held: Sequence[_Held],
+        looker: Looker,
+        pool: Pool,
+        most_faces: int,
+        grid: TexelGrid | None,
     ) -> None:
         self._first = first
         self._last = last
         self._held = held
         self._looker = looker
         self._pool = pool
+        self._most_faces = most_faces
         self._grid = grid
 
     async def run(self) -> GroupColumns:
@@ -177,7 +193,7 @@ class _Group:
         """The faces of a frame; two groups share what was found in the frame that they share."""
         held = self._held[frame - self._first]
         if held.found is None:
-            held.found = asyncio.ensure_future(self._looker.find(held.planes))
+            held.found = asyncio.ensure_future(self._looker.find(held.planes, most=self._most_faces))
         return await held.found
 
     async def follow(self, frame: int, known: Sequence[Sight]) -> Sequence[Sight | None]:

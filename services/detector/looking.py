@@ -46,7 +46,7 @@ class Looker:
         """Args:
         inference: the inference door.
         pool: for crops.
-        most_faces: faces kept in one frame, the largest first.
+        most_faces: faces kept in one frame, the largest first, where a call does not say.
         batch: most crops in one call of a model.
         in_flight: calls of each model at once.
         """
@@ -61,15 +61,16 @@ class Looker:
 
         self._models = {model: batcher(model) for model in (LANDMARKS, *(r.model for r in RANGES))}
 
-    async def find(self, planes: Planes) -> list[Sight]:
-        """The faces of a frame about which nothing is known, largest first."""
-        candidates = await self._candidates(planes)
+    async def find(self, planes: Planes, *, most: int = 0) -> list[Sight]:
+        """The faces of a frame about which nothing is known, largest first; at most `most`, if it is given."""
+        most = most or self._most_faces
+        candidates = await self._candidates(planes, 2 * most)
         first = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
         believed = [(sight, c.score) for sight, c in zip(first, candidates, strict=True) if _may_be_face(sight)]
         # The detector's box is coarser than the landmarks, so these give the region for a second look.
         second = await self._look(planes, [region_of_sight(sight) for sight, _ in believed])
         again = [(sight, detected) for sight, (_, detected) in zip(second, believed, strict=True)]
-        return await self._pool.run(_faces, planes, again, self._most_faces)
+        return await self._pool.run(_faces, planes, again, most)
 
     async def follow(self, planes: Planes, known: Sequence[Sight]) -> list[Sight | None]:
         """Faces of a neighbouring frame looked for where they were; None for each that is lost."""
@@ -80,7 +81,7 @@ class Looker:
             for sight, before in zip(sights, known, strict=True)
         ]
 
-    async def _candidates(self, planes: Planes) -> list[blazeface.Candidate]:
+    async def _candidates(self, planes: Planes, most: int) -> list[blazeface.Candidate]:
         squares = await self._pool.run(_letterboxes, planes)
         asked = zip(RANGES, squares, strict=True)
         answers = await asyncio.gather(*(self._models[r.model].one(image) for r, (image, _) in asked))
@@ -90,7 +91,7 @@ class Looker:
                 answer["boxes"], answer["keypoints"], answer["scores"], placed=placed, threshold=net.threshold
             )
         # Each candidate costs a look of the landmark net: a pattern full of them must not stop the service.
-        return blazeface.merged(found)[: 2 * self._most_faces]
+        return blazeface.merged(found)[:most]
 
     async def _look(self, planes: Planes, regions: Sequence[Region]) -> list[Sight]:
         """One sight for each region, believed or not; a region that no crop can be made of scores nothing."""

@@ -1,0 +1,38 @@
+"""The detector, wired: settings, models, frames, servicer. Nothing is decided here."""
+
+from __future__ import annotations
+
+from masquerade.v1 import detector_pb2, detector_pb2_grpc
+from services.common.deps import Registration, ServiceDeps
+from services.common.errors import InvalidSetting
+from services.common.lanes.registry import REGIONS
+from services.detector.client import IngestFrames
+from services.detector.conducting import Detection
+from services.detector.servicer import DetectorServicer
+from services.detector.settings import DetectorSettings
+
+
+async def build(deps: ServiceDeps, settings: DetectorSettings | None = None) -> list[Registration]:
+    """Wire the service; `settings` unset means: read from the environment and the data folder."""
+    chosen = settings or DetectorSettings.load()
+    if deps.runtime is None:
+        raise InvalidSetting(setting="runtime", problem="the detector runs models and was given no runtime")
+    frames = IngestFrames(deps.channels["ingest"], segments=chosen.segments, folder=REGIONS.folder)
+    detection = Detection(
+        store=deps.store,
+        pool=deps.pool,
+        runtime=deps.runtime,
+        frames=frames,
+        frames_bytes=chosen.frames_bytes(),
+        most_faces=chosen.max_faces,
+        image_limits=chosen.image_limits(),
+    )
+    servicer = DetectorServicer(detection)
+    return [
+        Registration(
+            service=detector_pb2.DESCRIPTOR.services_by_name["DetectorService"].full_name,
+            add=lambda server: detector_pb2_grpc.add_DetectorServiceServicer_to_server(servicer, server),
+            warm=detection.warm,
+            close=frames.close,
+        )
+    ]
