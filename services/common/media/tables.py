@@ -44,25 +44,35 @@ def check_tables(file: IO[bytes], kind: str, *, shown: str) -> None:
         CorruptMedia, TruncatedMedia.
     """
     if kind == "mp4":
+        size_bytes = file.seek(0, io.SEEK_END)
         for table in _sample_tables(file, shown):
-            table.check(shown)
+            table.check(size_bytes, shown)
     elif kind == "matroska":
         _check_clusters(file, shown)
 
 
 @dataclass(slots=True)
 class _SampleTable:
-    """How many samples a track has, by three tables that must agree (ISO 14496-12, 8.6.1.2, 8.7.3 and 8.7.4)."""
+    """How many samples a track has, by three tables that must agree (ISO 14496-12, 8.6.1.2, 8.7.3 and 8.7.4).
+
+    Attributes:
+        nbytes: length of all samples.
+        furthest: where the last chunk begins in the file.
+    """
 
     by_size: int = 0
     by_time: int = 0
     by_chunk: int | None = None
+    nbytes: int = 0
+    furthest: int = 0
 
-    def check(self, shown: str) -> None:
+    def check(self, size_bytes: int, shown: str) -> None:
         counts = {self.by_size, self.by_time, self.by_size if self.by_chunk is None else self.by_chunk}
         if len(counts) > 1:
             said = f"{self.by_size} sizes, {self.by_time} times, {self.by_chunk} places of samples"
             raise CorruptMedia(path=shown, at="its index", detail=said)
+        if self.nbytes > size_bytes or self.furthest > size_bytes:
+            raise CorruptMedia(path=shown, at="its index", detail=f"frames beyond the {size_bytes} bytes of the file")
 
 
 def _sample_tables(file: IO[bytes], shown: str) -> Iterator[_SampleTable]:
@@ -79,15 +89,22 @@ def _sample_tables(file: IO[bytes], shown: str) -> Iterator[_SampleTable]:
 
 def _sample_table(file: IO[bytes], boxes: dict[bytes, tuple[int, int]]) -> _SampleTable:
     table = _SampleTable()
-    if b"stsz" in boxes or b"stz2" in boxes:
-        file.seek(boxes.get(b"stsz", boxes.get(b"stz2", (0, 0)))[0] + 8)
+    if b"stsz" in boxes:
+        file.seek(boxes[b"stsz"][0] + 4)
+        each = _u32(file)
+        table.by_size = _u32(file)
+        start, end = boxes[b"stsz"]
+        table.nbytes = each * table.by_size or sum(size for (size,) in _entries(file, (start + 4, end), 1))
+    elif b"stz2" in boxes:
+        file.seek(boxes[b"stz2"][0] + 8)
         table.by_size = _u32(file)
     if b"stts" in boxes:
         table.by_time = sum(count for count, _ in _entries(file, boxes[b"stts"], 2))
     chunks = boxes.get(b"stco", boxes.get(b"co64"))
     if b"stsc" in boxes and chunks is not None:
-        file.seek(chunks[0] + 4)
-        count = _u32(file)
+        wide = b"stco" not in boxes
+        places = [row[-1] + (row[0] << 32 if wide else 0) for row in _entries(file, chunks, 2 if wide else 1)]
+        count, table.furthest = len(places), max(places, default=0)
         runs = [(first, samples) for first, samples, _ in _entries(file, boxes[b"stsc"], 3)]
         ends = [*(first for first, _ in runs[1:]), *([count + 1] if runs else [])]
         table.by_chunk = sum((end - first) * samples for (first, samples), end in zip(runs, ends, strict=True))
