@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
-from minio.error import S3Error
+from minio.error import MinioException, S3Error
 
 from services.common import errors
 from services.common.pool import Pool
@@ -264,7 +264,7 @@ class S3Store:
             if code in _FULL:
                 raise errors.NoSpace(path=self._endpoint, detail=code) from error
             raise errors.Unavailable(peer="the object store", detail=code) from error
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, MinioException) as error:
             raise errors.Unavailable(
                 peer="the object store", detail=f"{self._endpoint}: {type(error).__name__}"
             ) from error
