@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from masquerade.v1 import compositor_pb2_grpc
+from services.common import child
 from services.common.deps import Registration, ServiceDeps
 from services.common.lanes.registry import REGIONS
+from services.compositor import children
 from services.compositor.client import WirePeers
 from services.compositor.desks import Desks
 from services.compositor.finishing import Finishing
 from services.compositor.rendering import Renderer
-from services.compositor.servicer import CompositorServicer
+from services.compositor.servicer import SERVICE, CompositorServicer, add_to_server
 from services.compositor.settings import CompositorSettings
 
 if TYPE_CHECKING:
     from services.common.lanes.handshake import Lanes
     from services.compositor.peers import Peers
-
-SERVICE = "masquerade.v1.CompositorService"
 
 
 async def build(deps: ServiceDeps, settings: CompositorSettings | None = None) -> list[Registration]:
@@ -40,10 +39,11 @@ async def build(deps: ServiceDeps, settings: CompositorSettings | None = None) -
     )
     finishing = Finishing(store=deps.store, scratch=deps.scratch, limits=chosen.file_limits())
     servicer = CompositorServicer(renderer, finishing)
+
+    async def warm() -> None:
+        # The nursery loads the muxers once; every child is forked from it in milliseconds.
+        child.preload(children.__name__)
+
     return [
-        Registration(
-            SERVICE,
-            lambda server: compositor_pb2_grpc.add_CompositorServiceServicer_to_server(servicer, server),
-            close=desks.close,
-        )
+        Registration(SERVICE, lambda server: add_to_server(servicer, server), warm=warm, close=desks.close),
     ]

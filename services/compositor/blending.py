@@ -94,8 +94,10 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
         raise ValueError("the background is not of the frame's size")
     # Even, so that chroma has a whole factor as well.
     factor = 2 * max(1, math.ceil(planes.width / (2 * _SPILL_WIDTH_PX)))
-    spills: list[NDArray[np.int16]] | None = None
-    for run in runs(alpha, tile_px=factor * max(1, round(TILE_PX / factor))):
+    work = list(runs(alpha, tile_px=factor * max(1, round(TILE_PX / factor))))
+    # Before the first tile is written: the colours of an edge are looked for beyond its own tile.
+    spills = _spills(planes, alpha, factor) if any(run.value not in (0, 255) for run in work) else []
+    for run in work:
         if run.value == 255:
             continue
         box = (run.x0, run.y0, run.x1, run.y1)
@@ -104,8 +106,6 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
             for plane, behind, (left, top, right, bottom) in _by_plane(planes, background, box, half_box):
                 np.copyto(plane[top:bottom, left:right], behind[top:bottom, left:right])
             continue
-        if spills is None:
-            spills = _spills(planes, alpha, factor)
         opacity = alpha[run.y0 : run.y1, run.x0 : run.x1]
         half_size = (opacity.shape[1] // 2, opacity.shape[0] // 2)
         opacities = (opacity, *(2 * (cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA),)))
@@ -113,7 +113,9 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
         parts = _by_plane(planes, background, box, half_box)
         for (plane, behind, place), share, spill, scale in zip(parts, opacities, spills, factors, strict=True):
             at = np.s_[place[1] : place[3], place[0] : place[2]]
-            own = cv2.add(plane[at], enlarge(spill, scale, place), dtype=cv2.CV_8U)
+            # Only where something shows through: interpolated, the correction reaches into sure pixels.
+            edge = np.asarray(share < 255, np.uint8)
+            own = cv2.add(plane[at], enlarge(spill, scale, place), dst=plane[at].copy(), mask=edge, dtype=cv2.CV_8U)
             np.copyto(plane[at], behind[at])
             _mix(plane[at], np.asarray(own, np.uint8), share)
 
@@ -204,12 +206,12 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16
     spills = []
     for plane, scale in ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2)):
         own = shrink(plane, scale).astype(np.float32)
-        front, back = own, own
+        front: NDArray[np.float32] = own
+        back: NDArray[np.float32] = own
         for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
-            near_front = (_mean(front * share, window) + _LITTLE * front) * front_scale
-            near_back = (_mean(back * rest, window) + _LITTLE * back) * back_scale
-            unexplained = own - near_back - share * (near_front - near_back)
-            front, back = near_front + share * unexplained, near_back
+            front = (_mean(front * share, window) + _LITTLE * front) * front_scale
+            back = (_mean(back * rest, window) + _LITTLE * back) * back_scale
+            front += share * (own - back - share * (front - back))
         spill = front - own
         spill[is_sure] = 0
         spills.append(np.rint(spill).astype(np.int16))

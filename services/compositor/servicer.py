@@ -9,12 +9,15 @@ from masquerade.v1 import compositor_pb2_grpc
 from services.compositor import convert
 
 if TYPE_CHECKING:
-    from grpc.aio import ServicerContext
+    from grpc.aio import Server, ServicerContext
 
     from services.compositor.finishing import Finishing
     from services.compositor.rendering import Renderer
 
     Context = ServicerContext[Any, Any]
+
+
+SERVICE = pb.DESCRIPTOR.services_by_name["CompositorService"].full_name
 
 
 class CompositorServicer(compositor_pb2_grpc.CompositorServiceServicer):
@@ -41,3 +44,8 @@ class CompositorServicer(compositor_pb2_grpc.CompositorServiceServicer):
             file_key=request.file_key, output_key=request.output_key, record_json=request.record_json
         )
         return convert.finalise_response(finalised)
+
+
+def add_to_server(servicer: CompositorServicer, server: Server) -> None:
+    """Serve it."""
+    compositor_pb2_grpc.add_CompositorServiceServicer_to_server(servicer, server)

@@ -111,6 +111,8 @@ def _pictures(promise: Promise, output: InputContainer, stream: VideoStream) -> 
 
 def _decoded(output: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     stream.thread_type, stream.thread_count = "AUTO", 2
+    # Decoders conceal damage by default: a smear would pass for a frame.
+    stream.codec_context.options = {"err_detect": "explode"}
     try:
         for packet in output.demux(stream):
             yield from packet.decode()
