@@ -209,8 +209,8 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16
         front: NDArray[np.float32] = own
         back: NDArray[np.float32] = own
         for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
-            front = (_mean(front * share, window) + _LITTLE * front) * front_scale
-            back = (_mean(back * rest, window) + _LITTLE * back) * back_scale
+            front = np.asarray((_mean(front * share, window) + _LITTLE * front) * front_scale, np.float32)
+            back = np.asarray((_mean(back * rest, window) + _LITTLE * back) * back_scale, np.float32)
             front += share * (own - back - share * (front - back))
         spill = front - own
         spill[is_sure] = 0
