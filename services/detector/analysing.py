@@ -107,14 +107,18 @@ async def analyse_segment(
     free = asyncio.Semaphore(room.groups)
     tasks: list[asyncio.Task[GroupColumns]] = []
     sizes: set[tuple[int, int]] = set()
-    async with asyncio.TaskGroup() as running:
-        async for start, held in _grouped(frames, first, last, goes_on):
-            sizes.add((held[0].planes.width, held[0].planes.height))
-            await free.acquire()
-            group = _Group(start, min(start + GROUP, last), held, looker, pool, most_faces, grid)
-            task = running.create_task(group.run(), name=f"group {start}")
-            task.add_done_callback(lambda _: free.release())
-            tasks.append(task)
+    try:
+        async with asyncio.TaskGroup() as running:
+            async for start, held in _grouped(frames, first, last, goes_on):
+                sizes.add((held[0].planes.width, held[0].planes.height))
+                await free.acquire()
+                group = _Group(start, min(start + GROUP, last), held, looker, pool, most_faces, grid)
+                task = running.create_task(group.run(), name=f"group {start}")
+                task.add_done_callback(lambda _: free.release())
+                tasks.append(task)
+    except ExceptionGroup as failed:
+        # One fault stops all groups, and that one is what the caller is told.
+        raise _first(failed) from failed
     if len(sizes) != 1:
         raise AnswerMismatch(asked="frames of one size", answered=str(sorted(sizes)), peer="ingest")
     ((width, height),) = sizes
@@ -135,6 +139,11 @@ class _Held:
         self.users -= 1
         if self.users == 0:
             self.frame.release()
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failed.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _grouped(frames: Frames, first: int, last: int, goes_on: bool) -> AsyncIterable[tuple[int, list[_Held]]]:

@@ -56,7 +56,7 @@ class PortraitLimits:
         rival: a second face at least this wide, relative to the first, makes the portrait ambiguous.
     """
 
-    least_width_px: float = 96.0
+    least_width_px: float = 64.0
     good_width_px: float = 200.0
     most_yaw_deg: float = 35.0
     good_yaw_deg: float = 20.0
