@@ -57,12 +57,29 @@ LAG_PROBE_S = 0.1
 LAG_WINDOW_S = 5.0
 
 
-@contextlib.contextmanager
-def segment_timed(stage: str) -> Iterator[None]:
-    """Observe how long one segment takes in a stage; failed ones are not observed."""
-    begin = time.perf_counter()
-    yield
-    SEGMENT_SECONDS.labels(stage).observe(time.perf_counter() - begin)
+def segment_done(stage: str, *, frames: int, since: float) -> None:
+    """A segment has passed a stage; one that was found done is not told.
+
+    Args:
+        stage: analyse or render.
+        frames: how many it has.
+        since: time.perf_counter() at its beginning.
+    """
+    SEGMENT_SECONDS.labels(stage).observe(time.perf_counter() - since)
+    FRAMES.labels(stage).inc(frames)
+
+
+class RingUsage:
+    """Told used and total bytes of one ring; the gauges hold the sum of all rings of the process."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        self._total = 0
+
+    def __call__(self, used_bytes: int, total_bytes: int) -> None:
+        RING_BYTES_USED.inc(used_bytes - self._used)
+        RING_BYTES_TOTAL.inc(total_bytes - self._total)
+        self._used, self._total = used_bytes, total_bytes
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from services.common.lanes.handshake import Lanes
 from services.common.lanes.ring import Ring
+from services.common.metrics import RingUsage
 
 if TYPE_CHECKING:
     from services.compositor.peers import Peers
@@ -26,6 +27,7 @@ class Desk:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._usage = RingUsage()
         self._ring: Ring | None = None
         self._lanes: Lanes | None = None
 
@@ -33,7 +35,8 @@ class Desk:
         """Lanes over a ring of at least so many bytes."""
         if self._ring is None or self._lanes is None or self._ring.total_bytes < nbytes:
             self.close()
-            self._ring = Ring(nbytes, folder=self._folder)
+            self._usage = RingUsage()
+            self._ring = Ring(nbytes, folder=self._folder, on_usage=self._usage)
             self._lanes = Lanes(self._ring)
         return self._lanes
 
@@ -41,6 +44,7 @@ class Desk:
         """Give the memory back."""
         if self._ring is not None:
             self._ring.close()
+            self._usage(0, 0)
         self._ring = self._lanes = None
 
 

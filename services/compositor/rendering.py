@@ -7,6 +7,7 @@ stores the result under the order's key. A retry finds the finished object there
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from masquerade.timeline import Shard, TimelineFormatError, read_shard, read_tim
 from services.common.errors import EncoderFailed, InvalidSpec, ObjectCorrupt
 from services.common.lanes.views import PlanesWanted, RgbWanted, ViewWanted, frame_nbytes
 from services.common.media.index import MediaIndex, read_index
+from services.common.metrics import segment_done
 from services.compositor import backdrop, matte
 from services.compositor.backgrounds import colour_background, picture_background, read_picture
 from services.compositor.conveyor import Bounds, Conveyor, Scenery, Tally
@@ -118,8 +120,11 @@ class Renderer:
         if order.segment.last > index.frames:
             raise InvalidSpec(field="segment", problem=f"the video has {index.frames} frames")
         bounds, need = self._bounds(order, index)
+        begin = time.perf_counter()
         async with self._desks.desk(need) as peers:
-            return await self._render(order, index, peers, bounds)
+            rendered = await self._render(order, index, peers, bounds)
+        segment_done("render", frames=frames, since=begin)
+        return rendered
 
     async def _render(self, order: RenderOrder, index: MediaIndex, peers: Peers, bounds: Bounds) -> Rendered:
         tally = Tally()

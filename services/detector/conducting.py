@@ -4,6 +4,7 @@ identity. Keys in, keys out; frames come from ingest."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from services.common.arrays import Points, Rgb, RgbBatch
 from services.common.errors import ImageLimitExceeded, InvalidSpec, ObjectMissing
 from services.common.inference.runtime import Runtime
 from services.common.media.index import MediaIndex, Segment, read_index
+from services.common.metrics import segment_done
 from services.common.pool import Pool
 from services.common.store.objects import ObjectInfo, ObjectStore
 from services.detector.analysing import Frames, analyse_segment, room_for
@@ -163,6 +165,7 @@ class Detection:
             index.height,
             room.frames,
         )
+        begin = time.perf_counter()
         async with self._frames.pull(wanted) as frames:
             seen = await analyse_segment(
                 frames,
@@ -176,6 +179,7 @@ class Detection:
             )
         content = await self._pool.run(write_observations, seen)
         stored = await self._store.put_bytes(order.output_key, content)
+        segment_done("analyse", frames=span.frames, since=begin)
         return SegmentAnalysed(stored, span.frames, len(seen.frame), is_reused=False)
 
     async def link(self, seen: Sequence[SegmentSeen], *, index_key: str, output_key: str) -> Linked:
