@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from masquerade.v1 import detector_pb2, detector_pb2_grpc
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import InvalidSetting
 from services.common.lanes.registry import REGIONS
 from services.detector.client import IngestFrames
 from services.detector.conducting import Detection
-from services.detector.servicer import DetectorServicer
+from services.detector.servicer import SERVICE, DetectorServicer
 from services.detector.settings import DetectorSettings
 
 
@@ -30,8 +29,8 @@ async def build(deps: ServiceDeps, settings: DetectorSettings | None = None) -> 
     servicer = DetectorServicer(detection)
     return [
         Registration(
-            service=detector_pb2.DESCRIPTOR.services_by_name["DetectorService"].full_name,
-            add=lambda server: detector_pb2_grpc.add_DetectorServiceServicer_to_server(servicer, server),
+            service=SERVICE,
+            add=servicer.add_to,
             warm=detection.warm,
             close=frames.close,
         )

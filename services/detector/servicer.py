@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from grpc.aio import ServicerContext
+from grpc.aio import Server, ServicerContext
 
 from masquerade.v1 import detector_pb2 as pb
 from masquerade.v1 import detector_pb2_grpc
@@ -14,11 +14,19 @@ from services.detector.conducting import Detection
 Context: TypeAlias = ServicerContext[Any, Any]
 
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["DetectorService"].full_name
+"""Full name, for health."""
+
+
 class DetectorServicer(detector_pb2_grpc.DetectorServiceServicer):
     """Faces in frames, people in a video. Keeps nothing between calls: any replica may take any call."""
 
     def __init__(self, detection: Detection) -> None:
         self._detection = detection
+
+    def add_to(self, server: Server) -> None:
+        """Answer on this server."""
+        detector_pb2_grpc.add_DetectorServiceServicer_to_server(self, server)
 
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:
         """Faces in a batch of frames, each frame for itself."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from masquerade.v1 import ingest_pb2
-from masquerade.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
 from services.common import child
 from services.common.deps import Registration, ServiceDeps
 from services.ingest import decode_child
-from services.ingest.servicer import IngestServicer
+from services.ingest.servicer import SERVICE, IngestServicer
 from services.ingest.serving import Ingest
 from services.ingest.settings import IngestSettings
 
@@ -24,8 +22,8 @@ async def build(deps: ServiceDeps, settings: IngestSettings | None = None) -> li
 
     return [
         Registration(
-            service=ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name,
-            add=lambda server: add_IngestServiceServicer_to_server(servicer, server),
+            service=SERVICE,
+            add=servicer.add_to,
             warm=warm,
         )
     ]

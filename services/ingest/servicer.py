@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from grpc.aio import ServicerContext
+from grpc.aio import Server, ServicerContext
 
 from masquerade.v1 import ingest_pb2 as pb
 from masquerade.v1 import ingest_pb2_grpc
@@ -18,11 +18,19 @@ from services.ingest.serving import Ingest
 Context: TypeAlias = ServicerContext[Any, Any]
 
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+"""Full name, for health."""
+
+
 class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     """Probes, indexes, plans and decodes stored videos. Stateless but for open streams: any replica may answer."""
 
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
+
+    def add_to(self, server: Server) -> None:
+        """Answer on this server."""
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server(self, server)
 
     async def Probe(self, request: pb.ProbeRequest, context: Context) -> pb.ProbeResponse:
         index = await self._ingest.probe(convert.key(request.asset_key, "asset_key"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from masquerade.v1 import segmenter_pb2
-from masquerade.v1.segmenter_pb2_grpc import add_SegmenterServiceServicer_to_server
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import RuntimeUnavailable
 from services.segmenter.matting import Matting
 from services.segmenter.models import matting_model
-from services.segmenter.servicer import SegmenterServicer
+from services.segmenter.servicer import SERVICE, SegmenterServicer
 from services.segmenter.settings import SegmenterSettings
 
 
@@ -26,8 +24,8 @@ async def build(deps: ServiceDeps, settings: SegmenterSettings | None = None) ->
 
     return [
         Registration(
-            service=segmenter_pb2.DESCRIPTOR.services_by_name["SegmenterService"].full_name,
-            add=lambda server: add_SegmenterServiceServicer_to_server(servicer, server),
+            service=SERVICE,
+            add=servicer.add_to,
             warm=warm,
         )
     ]

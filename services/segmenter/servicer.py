@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc.aio
 
 from masquerade.v1 import segmenter_pb2 as pb
@@ -10,6 +12,9 @@ from services.segmenter import convert
 from services.segmenter.matting import Matting
 from services.segmenter.models import matting_models
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["SegmenterService"].full_name
+"""Full name, for health."""
+
 
 class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
     """Mattes for batches of small frames. Stateless: any replica may answer any batch."""
@@ -17,6 +22,10 @@ class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
     def __init__(self, matting: Matting, *, default_model: str) -> None:
         self._matting = matting
         self._default_model = default_model
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Answer on this server."""
+        segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server(self, server)
 
     async def Segment(
         self, request: pb.SegmentRequest, context: grpc.aio.ServicerContext[object, object]

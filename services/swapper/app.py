@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from masquerade import facemesh
-from masquerade.v1 import swapper_pb2
-from masquerade.v1.swapper_pb2_grpc import add_SwapperServiceServicer_to_server
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import ModelMissing
 from services.swapper.engines import engine
 from services.swapper.mesh.engine import warm as warm_mesh
-from services.swapper.servicer import SwapperServicer
+from services.swapper.servicer import SERVICE, SwapperServicer
 from services.swapper.settings import SwapperSettings
 from services.swapper.swapping import Swapping
 
@@ -32,8 +30,8 @@ async def build(deps: ServiceDeps, settings: SwapperSettings | None = None) -> l
 
     return [
         Registration(
-            service=swapper_pb2.DESCRIPTOR.services_by_name["SwapperService"].full_name,
-            add=lambda server: add_SwapperServiceServicer_to_server(servicer, server),
+            service=SERVICE,
+            add=servicer.add_to,
             warm=warm,
         )
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc.aio
 
 from masquerade.v1 import swapper_pb2 as pb
@@ -10,6 +12,9 @@ from services.swapper import convert
 from services.swapper.engines import engines
 from services.swapper.swapping import Swapping
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["SwapperService"].full_name
+"""Full name, for health."""
+
 
 class SwapperServicer(swapper_pb2_grpc.SwapperServiceServicer):
     """A face onto a face. Stateless: any replica may answer any batch."""
@@ -17,6 +22,10 @@ class SwapperServicer(swapper_pb2_grpc.SwapperServiceServicer):
     def __init__(self, swapping: Swapping, *, default_engine: str) -> None:
         self._swapping = swapping
         self._default_engine = default_engine
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Answer on this server."""
+        swapper_pb2_grpc.add_SwapperServiceServicer_to_server(self, server)
 
     async def Swap(self, request: pb.SwapRequest, context: grpc.aio.ServicerContext[object, object]) -> pb.SwapResponse:
         """A patch for each face, in the order asked."""
