@@ -38,5 +38,6 @@ class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> pb.ListModelsResponse:
-        """The matting models that are registered."""
-        return pb.ListModelsResponse(models=[convert.model_info(model) for model in matting_models()])
+        """The matting models that are registered, the default first."""
+        models = sorted(matting_models(), key=lambda model: model.name != self._default_model)
+        return pb.ListModelsResponse(models=[convert.model_info(model) for model in models])
