@@ -74,7 +74,7 @@ def assemble(work: Assembly) -> Assembled:
             picture = output.add_stream_from_template(first.streams.video[0], opaque=True)
             picture.time_base = work.table.time_base
             tracks = _tracks(work, source, output, offset, remarks)
-            output.metadata.update(descriptions.tags(source.metadata, work.tags))
+            output.metadata.update(descriptions.tags(source.metadata, work.tags, work.container))
             told = descriptions.chapters(
                 source.chapters(), pieces=work.table.pieces, tick=work.table.time_base, offset=offset
             )
@@ -214,7 +214,8 @@ def _remark_on_streams(source: InputContainer, remarks: Remarks) -> None:
     for stream in source.streams:
         if stream.type == "video" and "attached_pic" in str(stream.disposition):
             remarks.add(f"the cover picture in stream {stream.index} is left out")
-        elif stream.type == "data":
+        elif stream.type == "data" and not (stream.name == "bin_data" and source.chapters()):
+            # A text track that MP4 keeps for chapters is made anew with them.
             remarks.add(f"the data in stream {stream.index} ({stream.name or 'unknown'}) is left out")
 
 

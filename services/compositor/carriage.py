@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Audio that MP4 holds and players take from it. PCM and Vorbis can be put there, but too few players find them.
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
+# QuickTime knows neither Opus nor FLAC, and PCM since ever.
+_PCM = frozenset({"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_f32le"})
+_MOV_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"}) | _PCM
 _WEBM_AUDIO = frozenset({"opus", "vorbis"})
 # Codecs whose end padding Matroska keeps beside the packet, where MP4 has no place for it.
 _END_PADDED = frozenset({"mp3", "opus"})
@@ -92,7 +95,7 @@ def carriage(source: InputContainer, stream: AudioStream, target: Container, *, 
 
 def _is_copied(source: InputContainer, codec: str, target: Container) -> bool:
     if target.is_mp4:
-        return codec in _MP4_AUDIO
+        return codec in (_MOV_AUDIO if target is Container.MOV else _MP4_AUDIO)
     if target is Container.WEBM and codec not in _WEBM_AUDIO:
         return False
     # An edit list's priming does not survive in Matroska: the muxer shifts everything by 21 ms and plays it.

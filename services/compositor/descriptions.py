@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _MILLISECOND = Fraction(1, 1000)
 
+# What the MP4 muxer has a place for; anything else it drops without a word.
+_MP4_TAGS = frozenset(
+    {"title", "artist", "album", "album_artist", "comment", "description", "copyright", "date", "genre", "synopsis"}
+)
+
 # Written by the muxer for its own file: copied, they would speak of the source's.
 _NOT_COPIED = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
 
@@ -57,10 +62,16 @@ def _placed(
     return (reached[0][0], reached[-1][1]) if reached else None
 
 
-def tags(source: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def tags(source: Mapping[str, str], own: Mapping[str, str], container: Container) -> dict[str, str]:
     """The source's tags and ours. Where both speak, ours comes first and the source's follows on its own line."""
     merged = {key: value for key, value in source.items() if key.lower() not in _NOT_COPIED}
-    for key, value in own.items():
+    said = dict(own)
+    if container.is_mp4:
+        homeless = {key: said.pop(key) for key in own if key not in _MP4_TAGS}
+        lines = [said.get("comment", ""), *(f"{key}: {value}" for key, value in homeless.items())]
+        if homeless:
+            said["comment"] = "\n".join(line for line in lines if line)
+    for key, value in said.items():
         merged[key] = f"{value}\n{merged[key]}" if merged.get(key) else value
     return merged
 

@@ -162,6 +162,8 @@ class SegmentEncoder:
         options = settings.options()
         if self._keeps_fields(settings):
             options["flags"] = "+ildct+ilme"
+            # The frames' own flags come too late for the first.
+            options["x264-params"] += ":tff=1" if self._shape.fields is Fields.TOP_FIRST else ":bff=1"
         stream = self._container.add_stream(settings.encoder(), rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = self._shape.width, self._shape.height, "yuv420p"
         context = stream.codec_context

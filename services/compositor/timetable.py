@@ -93,7 +93,7 @@ def timetable(*, pts: NDArray[np.int64], end: int, time_base: Fraction, keep: Se
         pts: (n,) int64, the source's presented frames, ascending, in ticks.
         end: tick at which the last frame's showing ends.
         time_base: seconds a tick.
-        keep: ascending ranges that do not touch one another; none means all.
+        keep: ascending ranges that do not overlap; none means all.
     """
     if len(pts) == 0 or end <= pts[-1] or bool(np.any(np.diff(pts) <= 0)):
         raise ValueError("an index holds ascending times of at least one frame, and ends after the last")
@@ -105,13 +105,16 @@ def timetable(*, pts: NDArray[np.int64], end: int, time_base: Fraction, keep: Se
     pieces: list[Piece] = []
     kept: list[NDArray[np.int64]] = []
     base = 0
+    ends = {part.last for part in keep}
+    starts = {part.first for part in keep}
     for part in keep:
         piece = Piece(
             start=int(bounds[part.first]),
             end=int(bounds[part.last]),
             base=base,
-            is_cut_before=part.first > 0,
-            is_cut_after=part.last < len(pts),
+            # Ranges that touch take nothing out between them.
+            is_cut_before=part.first > 0 and part.first not in ends,
+            is_cut_after=part.last < len(pts) and part.last not in starts,
         )
         kept.append(pts[part.first : part.last] - (piece.start - base))
         pieces.append(piece)

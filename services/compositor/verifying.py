@@ -72,7 +72,7 @@ def verify(promise: Promise) -> Verdict:
 def container_family(output: InputContainer) -> Container:
     """Which of our containers a file is, by what its demuxer says and its first video codec."""
     if "mp4" in output.format.name:
-        return Container.MP4
+        return Container.MOV if output.metadata.get("major_brand") == "qt  " else Container.MP4
     return container_of("webm" if output.streams.video[0].codec_context.name.startswith("vp9") else "mkv")
 
 
