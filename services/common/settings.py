@@ -83,6 +83,24 @@ class ServiceSettings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port (port 0 takes a free one) or unix:/path."""
 
+    ingest_target: str = "127.0.0.1:50051"
+    """Where ingest serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
+    detector_target: str = "127.0.0.1:50052"
+    """Where detector serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
+    swapper_target: str = "127.0.0.1:50053"
+    """Where swapper serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
+    segmenter_target: str = "127.0.0.1:50054"
+    """Where segmenter serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
+    compositor_target: str = "127.0.0.1:50055"
+    """Where compositor serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
+    orchestrator_target: str = "127.0.0.1:50056"
+    """Where orchestrator serves: host:port, dns:///name:port for all pods behind a name, or unix:/path."""
+
     metrics_listen: str = ""
     """host:port for Prometheus' /metrics; empty serves none."""
 
