@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import RuntimeUnavailable
+from services.common.running import run_service
 from services.segmenter.matting import Matting
 from services.segmenter.models import matting_model
 from services.segmenter.servicer import SERVICE, SegmenterServicer
@@ -29,3 +30,8 @@ async def build(deps: ServiceDeps, settings: SegmenterSettings | None = None) ->
             warm=warm,
         )
     ]
+
+
+def main() -> None:
+    """Serve alone in this process."""
+    run_service(SegmenterSettings, build)

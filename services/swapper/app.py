@@ -5,6 +5,7 @@ from __future__ import annotations
 from masquerade import facemesh
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import ModelMissing
+from services.common.running import run_service
 from services.swapper.engines import engine
 from services.swapper.mesh.engine import warm as warm_mesh
 from services.swapper.servicer import SERVICE, SwapperServicer
@@ -35,3 +36,8 @@ async def build(deps: ServiceDeps, settings: SwapperSettings | None = None) -> l
             warm=warm,
         )
     ]
+
+
+def main() -> None:
+    """Serve alone in this process."""
+    run_service(SwapperSettings, build)
