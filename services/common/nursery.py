@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.child_wire import Channel
+from services.common.child_wire import Channel, MalformedMessageError
 from services.common.error_base import MasqueradeError
 
 REQUEST_BYTES = 16384
@@ -147,7 +147,9 @@ def _live(request: dict[str, Any], fds: list[int], nursery: int) -> None:
         connection, _, *passed = fds
         _keep_only({0, 1, 2, connection, *passed})
         _limit(request["limits"], passed)
-        code = _run(request["function"], Channel(socket.socket(fileno=connection), tuple(passed)), request["shape"])
+        channel = Channel(socket.socket(fileno=connection), tuple(passed))
+        code = _run(request["function"], channel, request["shape"])
+        _hear_out(channel)
     except BaseException:  # noqa: BLE001  # a forked copy must never go back into the nursery's loop
         traceback.print_exc()
     finally:
@@ -218,6 +220,13 @@ def _run(name: str, channel: Channel, shape: str) -> int:
     except Exception as error:  # noqa: BLE001  # the parent makes it an Internal that names it
         channel.write(["bug", f"{type(error).__name__}: {error}", traceback.format_exc()])
     return 0
+
+
+def _hear_out(channel: Channel) -> None:
+    """Stay until the parent hangs up: if its next word broke the pipe, it would lose our last ones unread."""
+    with contextlib.suppress(OSError, MalformedMessageError):
+        for _ in channel:
+            continue
 
 
 def _resolve(name: str) -> Callable[..., Any]:
