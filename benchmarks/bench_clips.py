@@ -62,7 +62,7 @@ def _scaled(source: Path, width: int, height: int) -> list[np.ndarray[tuple[int,
             scaled = frame.reformat(
                 width=inner, height=height, format="yuv420p", interpolation=Interpolation.BICUBIC
             ).to_ndarray()
-            pictures.append(_padded(scaled, inner, width, height))
+            pictures.append(_padded(np.asarray(scaled, np.uint8), inner, width, height))
     return pictures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -29,7 +30,7 @@ def transcode(source: Path, out: Path, *, preset: str = "veryfast", crf: int = 2
             planes = np.empty((height * 3 // 2, width), np.uint8)
             offset = 0
             for plane, (rows, columns) in zip(decoded.planes, _sizes(width, height), strict=True):
-                seen = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:rows, :columns]
+                seen = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)[:rows, :columns]
                 np.copyto(planes.reshape(-1)[offset : offset + rows * columns].reshape(rows, columns), seen)
                 offset += rows * columns
             frame = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
