@@ -8,7 +8,7 @@ from services.common import child
 from services.common.deps import Registration, ServiceDeps
 from services.common.lanes.registry import REGIONS
 from services.compositor import children
-from services.compositor.client import WirePeers
+from services.compositor.client import WireModels, WirePeers
 from services.compositor.desks import Desks
 from services.compositor.finishing import Finishing
 from services.compositor.rendering import Renderer
@@ -33,6 +33,7 @@ async def build(deps: ServiceDeps, settings: CompositorSettings | None = None) -
         store=deps.store,
         pool=deps.pool,
         desks=desks,
+        models=WireModels(deps.channels, call_s=chosen.batch_timeout_s),
         scratch=deps.scratch,
         limits=chosen.render_limits(),
         digests=chosen.plane_digests,

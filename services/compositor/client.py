@@ -30,6 +30,22 @@ if TYPE_CHECKING:
 _RESTORED_BYTES = 512 * 512 * 4
 
 
+class WireModels:
+    """The segmenter's list of models."""
+
+    def __init__(self, channels: Mapping[str, aio.Channel], *, call_s: float) -> None:
+        self._channels, self._call_s = channels, call_s
+
+    async def size(self, model: str) -> tuple[int, int]:
+        """Width and height that a matting model takes; the first that is listed is the profile's."""
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channels["segmenter"])
+        listed = await stub.ListModels(segmenter_pb2.ListModelsRequest(), timeout=self._call_s)
+        for known in listed.models:
+            if model in ("", known.name):
+                return known.width, known.height
+        raise UnknownModel(model=model, known=", ".join(known.name for known in listed.models))
+
+
 class WirePeers:
     """Peers over channels, with one render's memory."""
 
@@ -76,15 +92,6 @@ class WirePeers:
             max_bytes=max_bytes,
         ) as pulled:
             yield pulled
-
-    async def matting_size(self, model: str) -> tuple[int, int]:
-        """Width and height that a matting model takes; the first that is listed is the profile's."""
-        stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channels["segmenter"])
-        listed = await stub.ListModels(segmenter_pb2.ListModelsRequest(), timeout=self._call_s)
-        for known in listed.models:
-            if model in ("", known.name):
-                return known.width, known.height
-        raise UnknownModel(model=model, known=", ".join(known.name for known in listed.models))
 
     async def segment(self, frames: Sequence[DecodedFrame], model: str) -> list[Alpha8]:
         """A matte for each frame's small view."""

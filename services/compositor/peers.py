@@ -69,6 +69,13 @@ class Covering:
     colour: ColourTags
 
 
+class MattingModels(Protocol):
+    """What must be known of the matting models before any frame is asked for."""
+
+    async def size(self, model: str) -> tuple[int, int]:
+        """Width and height of the frames that a model takes; empty is the profile's."""
+
+
 class Peers(Protocol):
     """The services that one render talks to, over one stretch of memory."""
 
@@ -79,9 +86,6 @@ class Peers(Protocol):
         self, frames: Range, how: Covering, *, max_bytes: int
     ) -> AbstractAsyncContextManager[AsyncIterable[DecodedFrame]]:
         """Frames of a background video as planes of the target's size, in order."""
-
-    async def matting_size(self, model: str) -> tuple[int, int]:
-        """Width and height of the frames that a matting model takes."""
 
     async def segment(self, frames: Sequence[DecodedFrame], model: str) -> list[Alpha8]:
         """A matte for each frame's small view; 255 is foreground. The arrays are their own."""

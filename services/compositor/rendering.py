@@ -6,6 +6,7 @@ stores the result under the order's key. A retry finds the finished object there
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from services.compositor.encoding import count_frames, settings_for, shape_of
 from services.compositor.faces import Cast
 from services.compositor.label import Label
 from services.compositor.orders import BackgroundKind, RenderOrder
-from services.compositor.peers import Covering, Peers
+from services.compositor.peers import Covering, MattingModels, Peers
 from services.compositor.sinks import SegmentSink
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from services.compositor.desks import Desks
 
 Parsed = TypeVar("Parsed")
+
+_log = logging.getLogger(__name__)
 
 DIGESTS_SUFFIX = ".xxh3"
 PLANES_SUFFIX = ".i420"
@@ -85,6 +88,7 @@ class Renderer:
         store: ObjectStore,
         pool: Pool,
         desks: Desks,
+        models: MattingModels,
         scratch: Path,
         limits: RenderLimits | None = None,
         digests: bool = False,
@@ -95,11 +99,12 @@ class Renderer:
             store: of sources, Timelines and results.
             pool: for crops, blending and encoding.
             desks: memory and peers.
+            models: what is known of matting models beforehand.
             scratch: folder for files that are being written.
             limits: what one render may hold.
             digests: write the planes' digests whether an order asks for them or not.
         """
-        self._store, self._pool, self._desks, self._scratch = store, pool, desks, scratch
+        self._store, self._pool, self._desks, self._models, self._scratch = store, pool, desks, models, scratch
         self._limits = limits or RenderLimits()
         self._digests = digests
 
@@ -119,17 +124,21 @@ class Renderer:
         index = read_index(await self._store.get_bytes(order.index_key), key=order.index_key)
         if order.segment.last > index.frames:
             raise InvalidSpec(field="segment", problem=f"the video has {index.frames} frames")
-        bounds, need = self._bounds(order, index)
+        replaces = order.background.kind is not BackgroundKind.KEEP
+        matting = await self._models.size(order.background.model) if replaces else None
+        bounds, need = self._bounds(order, index, matting)
         begin = time.perf_counter()
         async with self._desks.desk(need) as peers:
-            rendered = await self._render(order, index, peers, bounds)
+            scenery = await self._scenery(order, index, peers, matting)
+            rendered = await self._render(order, index, peers, bounds, scenery)
         segment_done("render", frames=frames, since=begin)
         return rendered
 
-    async def _render(self, order: RenderOrder, index: MediaIndex, peers: Peers, bounds: Bounds) -> Rendered:
+    async def _render(
+        self, order: RenderOrder, index: MediaIndex, peers: Peers, bounds: Bounds, scenery: Scenery
+    ) -> Rendered:
         tally = Tally()
         async with AsyncExitStack() as open_things:
-            scenery = await self._scenery(order, index, peers)
             if scenery.backdrop is not None:
                 open_things.push_async_callback(scenery.backdrop.close)
             folder = Path(open_things.enter_context(tempfile.TemporaryDirectory(dir=self._scratch, prefix="segment-")))
@@ -144,13 +153,17 @@ class Renderer:
                 conveyor = Conveyor(run=run, scenery=scenery, peers=peers, pool=self._pool, bounds=bounds, tally=tally)
                 await conveyor.carry(deliver)
             await self._pool.run(sink.finish)
-            return await self._stored(order, sink, tally)
+            rendered = await self._stored(order, sink, tally)
+        parts = {f"{part}_s": round(spent, 3) for part, spent in rendered.seconds.items()}
+        _log.info("segment rendered", extra={"frames": rendered.frames, "faces": rendered.faces, **parts})
+        return rendered
 
-    def _bounds(self, order: RenderOrder, index: MediaIndex) -> tuple[Bounds, int]:
+    def _bounds(self, order: RenderOrder, index: MediaIndex, matting: tuple[int, int] | None) -> tuple[Bounds, int]:
         """What may be in flight, and the memory that it takes."""
         limits = self._limits
-        # The largest matting model's view; the model's own size is not known before a peer is asked.
-        views: list[ViewWanted] = [PlanesWanted(index.width, index.height), RgbWanted(512, 512)]
+        views: list[ViewWanted] = [PlanesWanted(index.width, index.height)]
+        if matting is not None:
+            views.append(RgbWanted(*matting))
         frame_bytes = frame_nbytes(views, 0)
         most = min(limits.most_frames, limits.frames_bytes // frame_bytes)
         batch = max(1, min(limits.batch_frames, most - _FRAMES_AT_WORK))
@@ -158,12 +171,14 @@ class Renderer:
         bounds = Bounds(held * frame_bytes, batch, limits.calls, limits.swap_bytes)
         has_video = order.background.kind is BackgroundKind.VIDEO
         covers = _BACKGROUND_FRAMES * frame_bytes if has_video else 0
-        # A call's crops, its patches with their alphas, and the same again for mattes.
-        calls = 4 * limits.calls * limits.swap_bytes
+        # A call's crops, its patches with their alphas, and the small frames of a batch with their mattes.
+        smalls = 0 if matting is None else 2 * batch * matting[0] * matting[1] * 3
+        calls = limits.calls * (3 * limits.swap_bytes + smalls)
         return bounds, bounds.frames_bytes + covers + calls
 
-    async def _scenery(self, order: RenderOrder, index: MediaIndex, peers: Peers) -> Scenery:
-        replaces = order.background.kind is not BackgroundKind.KEEP
+    async def _scenery(
+        self, order: RenderOrder, index: MediaIndex, peers: Peers, matting: tuple[int, int] | None
+    ) -> Scenery:
         label = None
         if order.label:
             label = await self._pool.run(Label, order.label, width=index.width, height=index.height)
@@ -174,7 +189,7 @@ class Renderer:
             height=index.height,
             cast=await self._cast(order),
             backdrop=await self._backdrop(order, index, peers),
-            matting=await peers.matting_size(order.background.model) if replaces else None,
+            matting=matting,
             label=label,
         )
 
