@@ -115,6 +115,8 @@ class Conveyor:
         self._calls = asyncio.Semaphore(bounds.calls)
         self._patches: dict[int, asyncio.Future[list[tuple[Placed, blending.Patch]]]] = {}
         self._mattes: dict[int, asyncio.Future[Alpha8]] = {}
+        self._passed = -1
+        """The last frame whose matte nobody will ask for again."""
 
     async def carry(self, deliver: Deliver) -> None:
         """Render all frames of the run and deliver them in order; the frame's memory goes back afterwards."""
@@ -164,7 +166,6 @@ class Conveyor:
     def _begin(self, group: asyncio.TaskGroup, batch: list[DecodedFrame]) -> None:
         loop = asyncio.get_running_loop()
         for frame in batch:
-            self._mattes[frame.index] = loop.create_future()
             if self._is_rendered(frame.index):
                 self._patches[frame.index] = loop.create_future()
         group.create_task(self._analyse(batch))
@@ -199,8 +200,8 @@ class Conveyor:
             self._tally.spent("segment", since)
             _check_count(frames, mattes, "segmenter")
             for frame, found in zip(frames, mattes, strict=True):
-                if frame.index in self._mattes:
-                    self._mattes[frame.index].set_result(found)
+                if frame.index > self._passed:
+                    self._matte(frame.index).set_result(found)
 
     async def _find_patches(self, batch: Sequence[DecodedFrame]) -> None:
         placed: list[Placed] = []
@@ -249,12 +250,19 @@ class Conveyor:
         centre = 0
         if self._scenery.needs_matte(index):
             neighbours = self._scenery.neighbours(index)
-            found = [await self._mattes[near] for near in neighbours]
+            found = [await self._matte(near) for near in neighbours]
             centre = index - neighbours.start
         # The next frame reaches back so far and no further.
-        for past in [known for known in self._mattes if known <= index - matte.RADIUS_FRAMES]:
+        self._passed = index - matte.RADIUS_FRAMES
+        for past in [known for known in self._mattes if known <= self._passed]:
             del self._mattes[past]
         return found, centre
+
+    def _matte(self, index: int) -> asyncio.Future[Alpha8]:
+        """A frame's matte, which may be waited for before the frame has been read."""
+        if index not in self._mattes:
+            self._mattes[index] = asyncio.get_running_loop().create_future()
+        return self._mattes[index]
 
     async def _blend_one(
         self,
