@@ -1,0 +1,1 @@
+"""The command `masquerade`: one file a command."""

@@ -1,0 +1,3 @@
+"""To come: demo of the command."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""To come: ranges of the command."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""To come: settings of the command."""
+
+from __future__ import annotations
