@@ -89,12 +89,15 @@ def frames_of_times(index: MediaIndex, ranges: Iterable[tuple[int, int | None]])
 
 
 def _frame_at(index: MediaIndex, time_ms: int) -> int:
-    """The first frame at or after a time said in whole milliseconds.
+    """The first frame at or after a time said in whole milliseconds, however the sayer rounded.
 
-    A frame at 33.333 ms is meant by one who writes 0.033 and by one who writes 0.034: two thirds of one are allowed.
+    A frame at 33.333 ms is meant by one who writes 0.033 and by one who writes 0.034: a frame counts as at a time if it
+    is less than a millisecond before it.
     """
-    ticks = (Fraction(time_ms, 1000) - Fraction(1, 1500)) / index.time_base
-    return int(np.searchsorted(index.pts, int(index.pts[0]) + ticks.__ceil__())) if time_ms > 0 else 0
+    if time_ms <= 0:
+        return 0
+    before = Fraction(time_ms - 1, 1000) / index.time_base
+    return int(np.searchsorted(index.pts, int(index.pts[0]) + before.__floor__(), side="right"))
 
 
 def merged(ranges: Sequence[Range]) -> list[Range]:

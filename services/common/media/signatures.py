@@ -26,7 +26,10 @@ _MAGIC: Final = (
     (b"PK\x03\x04", "ZIP archive"),
     (b"\x30\x26\xb2\x75", "Windows Media"),
 )
-_MP4_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"})
+MP4_TOP_LEVEL: Final = frozenset(
+    b"ftyp moov mdat moof mfra free skip wide uuid pdin meta styp sidx ssix emsg prft pnot".split()
+)
+"""Boxes that stand at the top level of MP4 and QuickTime files."""
 
 _NAMING_OTHERS: Final = (
     ("#extm3u", "HLS playlist"),
@@ -53,7 +56,7 @@ def kind_of(file: IO[bytes], *, shown: str) -> str:
     head = file.read(_HEAD_BYTES)
     if not head:
         raise NotAVideo(path=shown, found="an empty file")
-    if head[4:8] in _MP4_BOXES:
+    if head[4:8] in MP4_TOP_LEVEL:
         return "mp4"
     if head[:4] == b"RIFF":
         return {b"AVI ": "avi", b"WEBP": "WebP picture", b"WAVE": "WAV sound"}.get(head[8:12], "RIFF file")

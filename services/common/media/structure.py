@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import IO, Final
 
 from services.common.errors import CorruptMedia, TruncatedMedia
+from services.common.media.signatures import MP4_TOP_LEVEL
 
-_MP4_TOP_LEVEL: Final = frozenset(
-    b"ftyp moov mdat moof mfra free skip wide uuid pdin meta styp sidx ssix emsg prft pnot".split()
-)
 EBML_UNKNOWN: Final = -1
 _SEGMENT_ID: Final = 0x18538067
 
@@ -54,7 +52,7 @@ def _check_boxes(file: IO[bytes], size_bytes: int, shown: str) -> None:
         file.seek(at)
         header = file.read(16)
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if kind not in _MP4_TOP_LEVEL:
+        if kind not in MP4_TOP_LEVEL:
             break
         if length == 1:
             length = int.from_bytes(header[8:16], "big")

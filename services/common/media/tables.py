@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 from services.common.errors import CorruptMedia, TruncatedMedia
 from services.common.media.structure import EBML_UNKNOWN, read_vint
 
-_PATH_TO_TABLES: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_PATH_TO_TRACKS: Final = (b"moov", b"trak", b"mdia")
+_PATH_TO_TABLES: Final = (b"minf", b"stbl")
 _MOST_ENTRIES: Final = 1 << 26
 
 _SEGMENT: Final = 0x18538067
@@ -51,6 +52,10 @@ def check_tables(file: IO[bytes], kind: str, *, shown: str) -> None:
         _check_clusters(file, shown)
 
 
+Span: TypeAlias = tuple[int, int]
+"""Where something begins and ends in the file."""
+
+
 @dataclass(slots=True)
 class _SampleTable:
     """How many samples a track has, by three tables that must agree (ISO 14496-12, 8.6.1.2, 8.7.3 and 8.7.4).
@@ -67,8 +72,8 @@ class _SampleTable:
     furthest: int = 0
 
     def check(self, size_bytes: int, shown: str) -> None:
-        counts = {self.by_size, self.by_time, self.by_size if self.by_chunk is None else self.by_chunk}
-        if len(counts) > 1:
+        # Times may be one too few or too many: cameras that are switched off do that, and no frame is lost by it.
+        if abs(self.by_time - self.by_size) > 1 or self.by_chunk not in (None, self.by_size):
             said = f"{self.by_size} sizes, {self.by_time} times, {self.by_chunk} places of samples"
             raise CorruptMedia(path=shown, at="its index", detail=said)
         if self.nbytes > size_bytes or self.furthest > size_bytes:
@@ -77,17 +82,32 @@ class _SampleTable:
 
 def _sample_tables(file: IO[bytes], shown: str) -> Iterator[_SampleTable]:
     file.seek(0, io.SEEK_END)
-    parents = [(0, file.tell())]
-    for kind in _PATH_TO_TABLES:
-        parents = [
-            (at, end) for start, stop in parents for name, at, end in _boxes(file, start, stop, shown) if name == kind
+    for media in _descend(file, [(0, file.tell())], _PATH_TO_TRACKS, shown):
+        if not _is_video(file, media, shown):
+            continue  # sound's tables have quirks of old QuickTime that mean nothing to us
+        for start, stop in _descend(file, [media], _PATH_TO_TABLES, shown):
+            boxes = {name: (at, end) for name, at, end in _boxes(file, start, stop, shown)}
+            yield _sample_table(file, boxes)
+
+
+def _descend(file: IO[bytes], spans: list[Span], path: tuple[bytes, ...], shown: str) -> list[Span]:
+    """The insides of all boxes at the end of a path."""
+    for kind in path:
+        spans = [
+            (at, end) for start, stop in spans for name, at, end in _boxes(file, start, stop, shown) if name == kind
         ]
-    for start, stop in parents:
-        boxes = {name: (at, end) for name, at, end in _boxes(file, start, stop, shown)}
-        yield _sample_table(file, boxes)
+    return spans
 
 
-def _sample_table(file: IO[bytes], boxes: dict[bytes, tuple[int, int]]) -> _SampleTable:
+def _is_video(file: IO[bytes], media: Span, shown: str) -> bool:
+    for name, at, _ in _boxes(file, *media, shown):
+        if name == b"hdlr":
+            file.seek(at + 8)
+            return file.read(4) == b"vide"
+    return False
+
+
+def _sample_table(file: IO[bytes], boxes: dict[bytes, Span]) -> _SampleTable:
     table = _SampleTable()
     if b"stsz" in boxes:
         file.seek(boxes[b"stsz"][0] + 4)
@@ -129,7 +149,7 @@ def _boxes(file: IO[bytes], start: int, stop: int, shown: str) -> Iterator[tuple
         at = end
 
 
-def _entries(file: IO[bytes], box: tuple[int, int], width: int) -> Iterator[tuple[int, ...]]:
+def _entries(file: IO[bytes], box: Span, width: int) -> Iterator[tuple[int, ...]]:
     """Rows of `width` 32-bit numbers of a full box, at most as many as fit into it."""
     file.seek(box[0] + 4)
     count = min(_u32(file), (box[1] - box[0] - 8) // (4 * width), _MOST_ENTRIES)
@@ -151,13 +171,15 @@ def _check_clusters(file: IO[bytes], shown: str) -> None:
     buffered.seek(4)
     length, _ = read_vint(buffered)
     at = buffered.tell() + max(0, length)
-    parent = 0
-    while at < size:
+    parent, end = 0, size
+    while at < end:
         buffered.seek(at)
         identity = _identity(buffered)
         length, _ = read_vint(buffered)
         content = buffered.tell()
         if identity in (_SEGMENT, _CLUSTER):
+            if identity == _SEGMENT and length != EBML_UNKNOWN:
+                end = min(size, content + length)  # what is appended to a file is not ours to judge
             parent, at = identity, content  # walk on inside
             continue
         if parent == _CLUSTER and identity in _KNOWN[_SEGMENT] - _KNOWN[_CLUSTER]:

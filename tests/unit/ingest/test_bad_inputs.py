@@ -244,6 +244,28 @@ def test_what_follows_a_whole_file_does_not_matter(clip: Callable[[str], Path], 
     assert len(whole(written(tmp_path / "tail.mp4", content + b"PK\x03\x04<html>" + bytes(300)))) == 48
 
 
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("streamed.webm", {"codec": "libvpx-vp9", "audio": "opus", "container_options": {"live": "1"}}),
+        ("streamed.mkv", {"bf": 2, "audio": "aac", "container_options": {"live": "1"}}),
+        ("quicktime.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "audio": "pcm"}),
+        ("dashed.mp4", {"bf": 2, "container_options": {"movflags": "dash"}}),
+        ("large_file.mp4", {"audio": "aac", "container_options": {"movflags": "+faststart+negative_cts_offsets"}}),
+    ],
+)
+def test_unusual_but_whole_files_are_read(name: str, how: dict[str, object], tmp_path: Path) -> None:
+    assert len(whole(make_clip(tmp_path / name, frames=24, **how))) == 24  # type: ignore[arg-type]
+
+
+def test_boxes_in_boxes_without_end_are_no_video(tmp_path: Path) -> None:
+    nested = b""
+    for _ in range(3000):
+        nested = struct.pack(">I4s", 8 + len(nested), b"moov") + nested
+    with pytest.raises((errors.CorruptMedia, errors.NoVideoStream)):
+        whole(written(tmp_path / "nested.mp4", nested))
+
+
 async def test_the_service_lives_on_and_nothing_is_left(clip: Callable[[str], Path], tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     ingest = Ingest(store, Bounds())
