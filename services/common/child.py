@@ -98,6 +98,8 @@ class _Nursery:
                     [sys.executable, "-P", "-m", "services.common.nursery", str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
+                    # A command's standard output is its answer; a decoder that prints must not be in it.
+                    stdout=subprocess.DEVNULL,
                     env=os.environ | alone | {"PYTHONPATH": path},
                 )
             self._control = ours

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
-from pydantic import ByteSize, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import ByteSize, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -158,6 +158,11 @@ class ServiceSettings(BaseSettings):
             if re.search(r"(^|_)(port|service_host)(_|$)", name):
                 # Kubernetes sets MASQUERADE_..._PORT for services of that name; ours could not be told from it.
                 raise TypeError(f"a setting may not be called {name}: service links of Kubernetes have such names")
+
+    @field_validator("data", "model_repository")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
 
     @classmethod
     def settings_customise_sources(

@@ -320,6 +320,18 @@ async def test_health_is_not_serving_until_warm_and_while_draining() -> None:
         assert toy.is_closed
 
 
+async def test_probes_are_not_counted_as_calls() -> None:
+    async with served(Toy()) as (server, _):
+        await health_of(server.target, "")
+    assert (
+        REGISTRY.get_sample_value(
+            "grpc_server_started_total",
+            {"grpc_type": "unary", "grpc_service": "grpc.health.v1.Health", "grpc_method": "Check"},
+        )
+        is None
+    )
+
+
 async def test_a_service_that_cannot_get_warm_says_why() -> None:
     toy = Toy()
 
