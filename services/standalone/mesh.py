@@ -92,6 +92,7 @@ async def running_mesh(
         runtime = open_runtime(settings, pool=pool)
         stack.push_async_callback(runtime.close)
         store = FolderStore(folder.objects)
+        await store.sweep()
         stack.push_async_callback(store.close)
         shutil.rmtree(folder.scratch, ignore_errors=True)
         await stack.enter_async_context(metrics.loop_lag_watched())
