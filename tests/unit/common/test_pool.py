@@ -75,10 +75,10 @@ async def test_cancelled_work_that_has_not_begun_never_begins() -> None:
     second = asyncio.create_task(pool.run(done.append, 1))
     await asyncio.sleep(0.01)
     second.cancel()
-    go.set()
-    await first
     with pytest.raises(asyncio.CancelledError):
         await second
+    go.set()
+    await first
     await pool.close()
     assert done == []
 
