@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from services.common.errors import InvalidSpec
 from services.common.media.container import open_media
 from services.compositor import carriage, descriptions, sound, soundcut, subtitles
 from services.compositor.carriage import Container, Way
@@ -103,7 +104,7 @@ def offset_of(source: Path, table: Timetable) -> Fraction:
 def _open_output(work: Assembly, source: InputContainer) -> OutputContainer:
     options = {}
     if work.container.is_mp4:
-        rates = [stream.codec_context.sample_rate for stream in source.streams.audio]
+        rates = [stream.codec_context.sample_rate for stream in carriage.audible(source)]
         options = {
             "movflags": "+faststart",
             "video_track_timescale": str(work.table.time_base.denominator),
@@ -120,7 +121,7 @@ def _tracks(
 ) -> dict[int, sound.Track]:
     tracks: dict[int, sound.Track] = {}
     table = work.table
-    for stream in source.streams.audio:
+    for stream in carriage.audible(source):
         wanted = carriage.carriage(source, stream, work.container, is_cut=bool(table.pieces))
         if wanted.may_end_padded:
             remarks.add(f"audio stream {stream.index} ({wanted.way.value}) may end with up to one packet of padding")
@@ -162,27 +163,31 @@ def _video_packets(
         with av.open(str(path)) as segment:
             stream = segment.streams.video[0]
             if stream.codec_context.extradata != extradata:
-                raise ValueError(f"{path.name} was encoded with other headers than the first segment")
+                raise _refused(f"{path.name} was encoded with other headers than the first segment")
             packets = [packet for packet in segment.demux(stream) if packet.size]
         # Inside a segment times are only an order: the rank of a packet's is the number of its frame.
         rank = {pts: number for number, pts in enumerate(sorted(_times(packets)))}
         if len(rank) != len(packets) or not packets or not packets[0].is_keyframe:
-            raise ValueError(f"{path.name} does not hold one packet a frame, the first of them a key frame")
+            raise _refused(f"{path.name} does not hold one packet a frame, the first of them a key frame")
         if done + len(packets) > table.frames:
-            raise ValueError(f"the segments hold more than the {table.frames} frames that are kept")
+            raise _refused(f"the segments hold more than the {table.frames} frames that are kept")
         for number, packet in enumerate(packets, done):
             frame = done + rank[packet.pts or 0]
             packet.time_base = table.time_base
             packet.pts, packet.dts = int(table.pts[frame]), order.dts(number)
             packet.duration = order.duration(number, frame)
             if packet.dts > packet.pts:
-                raise ValueError(f"frame {frame} would be shown before it is decoded")
+                raise _refused(f"frame {frame} would be shown before it is decoded")
             sound.shift(packet, offset)
             packet.stream = target
             yield (packet.dts or 0) * table.time_base, packet
         done += len(packets)
     if done != table.frames:
-        raise ValueError(f"the segments hold {done} frames, {table.frames} are kept")
+        raise _refused(f"the segments hold {done} frames, {table.frames} are kept")
+
+
+def _refused(problem: str) -> InvalidSpec:
+    return InvalidSpec(field="segments", problem=problem)
 
 
 def _times(packets: Sequence[AnyPacket]) -> list[int]:
@@ -211,9 +216,12 @@ def _taken(source: InputContainer, streams: Sequence[Stream], tracks: Mapping[in
 
 
 def _remark_on_streams(source: InputContainer, remarks: Remarks) -> None:
+    heard = carriage.audible(source)
     for stream in source.streams:
         if stream.type == "video" and "attached_pic" in str(stream.disposition):
             remarks.add(f"the cover picture in stream {stream.index} is left out")
+        elif stream.type == "audio" and stream not in heard:
+            remarks.add(f"audio stream {stream.index} cannot be decoded by anybody and is left out")
         elif stream.type == "data" and not (stream.name == "bin_data" and source.chapters()):
             # A text track that MP4 keeps for chapters is made anew with them.
             remarks.add(f"the data in stream {stream.index} ({stream.name or 'unknown'}) is left out")

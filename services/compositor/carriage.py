@@ -78,6 +78,16 @@ class AudioCarriage:
     """Whether up to one packet of padding may follow the last sample: the container cannot say otherwise."""
 
 
+def audible(source: InputContainer) -> list[AudioStream]:
+    """The audio streams that can be carried: a stranger's file may name some that nobody can decode."""
+    streams = []
+    for stream in source.streams.audio:
+        context = stream.codec_context
+        if context is not None and context.sample_rate > 0 and context.channels > 0:
+            streams.append(stream)
+    return streams
+
+
 def carriage(source: InputContainer, stream: AudioStream, target: Container, *, is_cut: bool) -> AudioCarriage:
     """How one audio stream of the source is carried.
 

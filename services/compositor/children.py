@@ -6,12 +6,16 @@ ours, never by anything that a stranger said.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av.error
+
+from services.common.errors import CorruptMedia, NoSpace
 from services.common.media.index import read_index
 from services.compositor.assembling import Assembly, assemble
 from services.compositor.carriage import Container
@@ -24,17 +28,22 @@ def assemble_files(
     paths: Mapping[str, Any], index: bytes, keep: Sequence[Sequence[int]], how: Mapping[str, Any]
 ) -> Any:
     """Put a file together; `paths` names source, segments and output."""
-    done = assemble(
-        Assembly(
-            source=Path(paths["source"]),
-            segments=[Path(segment) for segment in paths["segments"]],
-            table=_table(index, keep),
-            container=Container(how["container"]),
-            settings=EncodeSettings(**how["settings"]),
-            output=Path(paths["output"]),
-            tags=how["tags"],
-        )
+    work = Assembly(
+        source=Path(paths["source"]),
+        segments=[Path(segment) for segment in paths["segments"]],
+        table=_table(index, keep),
+        container=Container(how["container"]),
+        settings=EncodeSettings(**how["settings"]),
+        output=Path(paths["output"]),
+        tags=how["tags"],
     )
+    try:
+        done = assemble(work)
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(path=str(work.output.parent)) from error
+        # Segments were counted when they were stored: what is left to break is the source.
+        raise CorruptMedia(detail=str(error.strerror)) from error
     return {
         "frames": done.frames,
         "offset": [done.offset.numerator, done.offset.denominator],

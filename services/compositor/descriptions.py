@@ -35,7 +35,7 @@ def chapters(
         base = Fraction(chapter["time_base"] or _MILLISECOND)
         start, end = chapter["start"] * base, chapter["end"] * base
         placed = _placed(start, end, pieces, tick) if pieces else (start - offset, end - offset)
-        if placed is None:
+        if placed is None or placed[1] <= max(0, placed[0]):
             continue
         scale = _MILLISECOND if pieces else base
         found.append(

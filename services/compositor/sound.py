@@ -11,6 +11,8 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from services.compositor.carriage import audible
+
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
@@ -130,16 +132,17 @@ def first_heard(source: InputContainer) -> dict[int, Fraction]:
     Where priming is to be skipped, Matroska's start time is sometimes that of the priming: the first packets tell.
     Demuxes from where the container stands.
     """
+    streams = audible(source)
     found = {
         stream.index: Fraction(stream.start_time) * Fraction(stream.time_base)
-        for stream in source.streams.audio
+        for stream in streams
         if stream.start_time is not None and stream.time_base is not None
     }
-    rates = {stream.index: stream.codec_context.sample_rate for stream in source.streams.audio}
+    rates = {stream.index: stream.codec_context.sample_rate for stream in streams}
     waiting = set(rates)
     if "matroska" not in source.format.name or not waiting:
         return found
-    for packet in islice(source.demux(*source.streams.audio), _PACKETS_LOOKED_AT):
+    for packet in islice(source.demux(*streams), _PACKETS_LOOKED_AT):
         index = packet.stream.index
         if index in waiting and packet.pts is not None:
             waiting.discard(index)

@@ -37,7 +37,7 @@ FADE = Fraction(5, 1000)
 # Silence is made in blocks, so that a long gap costs no memory.
 _BLOCK = 48_000
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BITS_A_CHANNEL = {"aac": 96_000, "libopus": 80_000}
 
 
@@ -206,11 +206,15 @@ class AudioEncode:
         remarks: where to say what could not be kept.
         """
         context = source.codec_context
-        self._channels = context.channels
+        self._source_channels = context.channels
+        # More than eight have no layout that encoders know: the first two are kept.
+        self._channels = context.channels if context.channels in _LAYOUTS else 2
+        if self._channels != self._source_channels:
+            remarks.add(f"audio stream {source.index} has {context.channels} channels; the first two are kept")
         self._rate = context.sample_rate
         self._line = Line(rate=self._rate, channels=self._channels, last=last)
         self._editor, self._remarks = editor, remarks
-        self._layout = _LAYOUTS.get(self._channels, context.layout.name)
+        self._layout = _LAYOUTS[self._channels]
         self._name = f"audio stream {source.index}"
         added = output.add_stream(wanted.codec, rate=wanted.rate, layout=self._layout)
         self._target = cast("AudioStream", added)
@@ -225,17 +229,17 @@ class AudioEncode:
         """Encoded packets that one packet of the source makes possible; an empty packet drains the decoder."""
         try:
             frames = cast("list[AudioFrame]", packet.decode())
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             self._remarks.add(f"{self._name} holds packets that cannot be decoded; they are silent")
             return []
         made: list[AnyPacket] = []
         for frame in frames:
-            if frame.sample_rate != self._rate or frame.layout.nb_channels != self._channels:
+            if frame.sample_rate != self._rate or frame.layout.nb_channels != self._source_channels:
                 self._remarks.add(f"{self._name} changes its rate or channels; that part is silent")
                 continue
             tick = frame.time_base or Fraction(1, self._rate)
             time = None if frame.pts is None else frame.pts * tick
-            for block in self._line.place(time, tick, samples_of(frame)):
+            for block in self._line.place(time, tick, samples_of(frame)[: self._channels]):
                 for edited in self._editor.take(block):
                     made += self._encode(edited)
         return made
@@ -252,7 +256,9 @@ class AudioEncode:
         return made + self._mark(self._target.encode(None))
 
     def _encode(self, block: Block) -> list[AnyPacket]:
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(block.samples), format="fltp", layout=self._layout)
+        # Packed: PyAV makes no planar frame of eight channels.
+        packed = np.ascontiguousarray(block.samples.T).reshape(1, -1)
+        frame = AudioFrame.from_ndarray(packed, format="flt", layout=self._layout)
         frame.sample_rate, frame.pts, frame.time_base = self._rate, block.at, Fraction(1, self._rate)
         made: list[AnyPacket] = []
         for sized in self._resampled(frame):

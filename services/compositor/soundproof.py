@@ -11,7 +11,7 @@ import numpy as np
 
 from services.common.errors import VerifyFailed
 from services.common.media.container import open_media
-from services.compositor.carriage import AudioCarriage, Container, Way, carriage
+from services.compositor.carriage import AudioCarriage, Container, Way, audible, carriage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,14 +41,14 @@ class Heard:
 def prove(source: Path, output: Path, *, container: Container, table: Timetable, offset: Fraction) -> list[str]:
     """Hold every audio stream of the output against the source's; the gates that were passed."""
     with open_media(source) as before, open_media(output) as after:
-        count = len(before.streams.audio)
+        count = len(audible(before))
         if len(after.streams.audio) != count:
             raise VerifyFailed(check="sound", detail=f"{len(after.streams.audio)} audio streams instead of {count}")
     passed = []
     for number in range(count):
         # One demuxer a stream: memory stays small however the streams lie in the file.
         with open_media(source) as before, open_media(output) as after:
-            was, now = before.streams.audio[number], after.streams.audio[number]
+            was, now = audible(before)[number], after.streams.audio[number]
             how = carriage(before, was, container, is_cut=bool(table.pieces))
             if how.way is Way.COPY:
                 _prove_copy(number, (before, was), (after, now), how, offset)
@@ -132,7 +132,7 @@ def _samples(container: InputContainer, stream: AudioStream, heard: Heard) -> It
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             heard.broken += 1
             continue
         for frame in frames:

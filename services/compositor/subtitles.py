@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from av.container import OutputContainer
+    from av.subtitles.codeccontext import SubtitleCodecContext
     from av.subtitles.stream import SubtitleStream
 
     from services.compositor.remarks import Remarks
@@ -26,6 +28,9 @@ _TEXT = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 _MATROSKA = frozenset(
     {"subrip", "srt", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "pgssub", "dvd_subtitle", "dvdsub"}
 )
+
+# FFmpeg writes the font that it assumed for MP4's text into every SubRip cue.
+_DEFAULT_FONT = re.compile(rb'^<font face="Serif" size="18">(.*)</font>$', re.DOTALL)
 
 # Times of cues are rounded to this, which is what every subtitle format holds.
 _MILLISECOND = Fraction(1, 1000)
@@ -75,7 +80,9 @@ class SubtitleTrack:
         pieces: Sequence[Piece],
         tick: Fraction,
         offset: Fraction,
+        remarks: Remarks,
     ) -> None:
+        self._number, self._remarks = source.index, remarks
         self._pieces, self._tick, self._offset = pieces, tick, offset
         self._decoder: Any = source.codec_context
         self._is_copied = codec == source.codec_context.name
@@ -116,11 +123,12 @@ class SubtitleTrack:
             return bytes(packet)
         try:
             decoded = self._decoder.decode2(packet)
-        except av.error.InvalidDataError:
+            if not decoded:
+                return None
+            return _DEFAULT_FONT.sub(rb"\1", bytes(self._target.codec_context.encode_subtitle(decoded)))
+        except av.error.FFmpegError:
+            self._remarks.add(f"subtitle stream {self._number} holds cues that cannot be read; they are left out")
             return None
-        if not decoded:
-            return None
-        return bytes(self._target.codec_context.encode_subtitle(decoded))
 
     def _packet(self, content: bytes, cue: Cue) -> AnyPacket:
         packet: AnyPacket = Packet(content)
@@ -144,12 +152,19 @@ def subtitle_tracks(
     """Tracks for all subtitle streams that the container can hold, by the source's stream index."""
     tracks = {}
     for stream in streams:
-        name = stream.codec_context.name
+        # PyAV promises a context and gives None for codecs that it does not know.
+        context: SubtitleCodecContext | None = stream.codec_context
+        if context is None:
+            remarks.add(f"subtitle stream {stream.index} cannot be read and is left out")
+            continue
+        name = context.name
         codec = target_codec(name, container)
         is_picture = name not in _TEXT
         if codec is None or (is_picture and pieces):
             # Pictures have no end of their own: the next one wipes them, which may have been cut out.
             remarks.add(f"subtitle stream {stream.index} ({name}) cannot be kept in {container.suffix} and is left out")
             continue
-        tracks[stream.index] = SubtitleTrack(output, stream, codec, pieces=pieces, tick=tick, offset=offset)
+        tracks[stream.index] = SubtitleTrack(
+            output, stream, codec, pieces=pieces, tick=tick, offset=offset, remarks=remarks
+        )
     return tracks
