@@ -25,6 +25,9 @@ from services.detector.verifying import has_skin, is_inside, is_present, is_same
 SAME_FACE_IOU = 0.5
 """Two meshes in one frame that overlap by this are one face found twice."""
 
+SETTLED = 0.9
+"""Presence from which another look at the same place finds nothing better."""
+
 LANDMARKS = "facemesh"
 RANGES = (blazeface.SHORT_RANGE, blazeface.FULL_RANGE)
 
@@ -65,12 +68,13 @@ class Looker:
         """The faces of a frame about which nothing is known, largest first; at most `most`, if it is given."""
         most = most or self._most_faces
         candidates = await self._candidates(planes, 2 * most)
-        first = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
-        believed = [(sight, c.score) for sight, c in zip(first, candidates, strict=True) if _may_be_face(sight)]
-        # The detector's box is coarser than the landmarks, so these give the region for a second look.
-        second = await self._look(planes, [region_of_sight(sight) for sight, _ in believed])
-        again = [(sight, detected) for sight, (_, detected) in zip(second, believed, strict=True)]
-        return await self._pool.run(_faces, planes, again, most)
+        sights = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
+        # The detector's box is coarser than the landmarks, so these give the region for a second look. Where a hand
+        # has pulled the box aside the second is not sure yet: from 0.00 over 0.56 to 1.00 was seen, and is worth one.
+        sights = await self._look_again(planes, sights, below=np.inf)
+        sights = await self._look_again(planes, sights, below=SETTLED)
+        seen = [(sight, candidate.score) for sight, candidate in zip(sights, candidates, strict=True)]
+        return await self._pool.run(_faces, planes, seen, most)
 
     async def follow(self, planes: Planes, known: Sequence[Sight]) -> list[Sight | None]:
         """Faces of a neighbouring frame looked for where they were; None for each that is lost."""
@@ -80,6 +84,13 @@ class Looker:
             sight if is_same(sight, before) and is_inside(sight, planes) else None
             for sight, before in zip(sights, known, strict=True)
         ]
+
+    async def _look_again(self, planes: Planes, sights: Sequence[Sight], *, below: float) -> list[Sight]:
+        """Each sight that scores less than `below`, looked at again where its landmarks are."""
+        open_ = [place for place, sight in enumerate(sights) if sight.score < below]
+        again = await self._look(planes, [region_of_sight(sights[place]) for place in open_])
+        renewed = dict(zip(open_, again, strict=True))
+        return [renewed.get(place, sight) for place, sight in enumerate(sights)]
 
     async def _candidates(self, planes: Planes, most: int) -> list[blazeface.Candidate]:
         squares = await self._pool.run(_letterboxes, planes)
@@ -118,15 +129,6 @@ def distinct(sights: Sequence[Sight]) -> list[Sight]:
         if not meets(sight.box, [other.box for other in kept], at_least=SAME_FACE_IOU):
             kept.append(sight)
     return sorted(kept, key=lambda s: (-_area(s), *s.box.tolist()))
-
-
-def _may_be_face(sight: Sight) -> bool:
-    """Whether a second look is worth its price.
-
-    Far below the net's threshold: with the detector's coarse box a covered face was seen to score 0.02 at first and
-    0.99 in its own region.
-    """
-    return sight.score > 0.01
 
 
 def _faces(planes: Planes, seen: Sequence[tuple[Sight, float]], most: int) -> list[Sight]:

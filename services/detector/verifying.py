@@ -1,10 +1,10 @@
 """Whether what the landmark net answered is a face: it believes in masks, dolls and prints as well.
 
 Measured on the shared footage: a skull printed on a hoodie is believed with a presence of 1.00, moves, and has eyes. It
-differs in two ways that together have not failed yet. The detectors doubt it (0.50 to 0.72; faces of 60 px and more
-score 0.80 to 0.98), and where a face has bare skin (cheeks, the nose's bridge, between the brows) a print has edges:
-the luma there deviates by 19 to 48 of 255 in the mean of four patches, on faces by 3 to 17, however small or lit. So a
-face that the detectors doubt must have even skin.
+differs in two ways that together have not failed yet. The detectors doubt it (0.50 to 0.66 as shot, to 0.72 scaled;
+faces of 60 px and more score 0.80 to 0.98), and where a face has bare skin (cheeks, the nose's bridge, between the
+brows) a print has edges: lightness deviates there by 18 to 60 of 255 in the mean of four patches, on faces by 3 to 15,
+however small or lit. So a face that the detectors doubt must have even skin, the more they doubt it the more even.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from services.detector.landmarks import PRESENT, region_of_sight
 from services.detector.sights import Sight, iou
 
 _CROP_PX = 128
+_USUAL_LIGHT = 150.0
+_LEAST_LIGHT = 40.0
+"""Mean lightness of skin (8-bit LAB) on the shared footage, and the one below which noise would count for edges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +30,16 @@ class Doubt:
     """When skin is looked at, and how uneven it may be.
 
     Attributes:
-        sure: detector score from which a face is not doubted.
-        even: most deviation of luma in the mean of the skin patches, for a doubted face.
-        patch: most deviation in any one patch, for a doubted face: a hand may cover one, edges are in all.
-        sure_even: the same as `even` for a face that is not doubted: a safeguard against patterns.
+        scores: detector scores between which the limits rise: doubted most below, not at all above.
+        mean: most deviation of lightness in the mean of the skin patches, at those scores.
+        patch: most deviation in any one patch, at those scores: a hand may cover one, edges are in all.
+        sure_mean: the same as `mean` for a face that is not doubted: a safeguard against patterns.
     """
 
-    sure: float = 0.80
-    even: float = 17.0
-    patch: float = 30.0
-    sure_even: float = 40.0
+    scores: tuple[float, float] = (0.65, 0.80)
+    mean: tuple[float, float] = (10.0, 17.0)
+    patch: tuple[float, float] = (20.0, 30.0)
+    sure_mean: float = 40.0
 
 
 def is_present(sight: Sight) -> bool:
@@ -79,19 +82,21 @@ def has_skin(planes: Planes, sight: Sight, detected: float, doubt: Doubt = Doubt
     """
     deviations = skin_deviations(planes, sight)
     mean = float(np.mean(deviations))
-    if detected >= doubt.sure:
-        return mean <= doubt.sure_even
-    return mean <= doubt.even and max(deviations) <= doubt.patch
+    if detected >= doubt.scores[1]:
+        return mean <= doubt.sure_mean
+    even, patch = (float(np.interp(detected, doubt.scores, limit)) for limit in (doubt.mean, doubt.patch))
+    return mean <= even and max(deviations) <= patch
 
 
 def skin_deviations(planes: Planes, sight: Sight) -> list[float]:
-    """Standard deviation of luma in each patch of bare skin, in 8-bit units."""
+    """How uneven each patch of bare skin is: the deviation of its lightness, in 8-bit units of a face lit as usual."""
     region = region_of_sight(sight)
     affine = region.affine * (_CROP_PX / 192)
     crop = cv2.cvtColor(rgb_warp(planes, affine, width=_CROP_PX, height=_CROP_PX), cv2.COLOR_RGB2LAB)
     luma = np.ascontiguousarray(crop[..., 0])
     places = sight.points[:, :2].astype(np.float64) @ affine[:, :2].T + affine[:, 2] - 0.5
-    deviations = []
+    deviations: list[float] = []
+    means: list[float] = []
     for patch in CHEEKS_AND_NOSE:
         mask = np.zeros((_CROP_PX, _CROP_PX), np.uint8)
         corners = np.rint(places[list(patch)]).astype(np.int32)
@@ -99,6 +104,9 @@ def skin_deviations(planes: Planes, sight: Sight) -> list[float]:
         if cv2.countNonZero(mask) == 0:  # outside the crop, or turned away: says nothing
             deviations.append(0.0)
             continue
-        _, deviation = cv2.meanStdDev(luma, mask=mask)
+        mean, deviation = cv2.meanStdDev(luma, mask=mask)
         deviations.append(float(deviation[0, 0]))
-    return deviations
+        means.append(float(mean[0, 0]))
+    # An edge is as strong as the light on it: a print in the dark is as uneven as one by day.
+    light = _USUAL_LIGHT / max(float(np.mean(means)) if means else _USUAL_LIGHT, _LEAST_LIGHT)
+    return [deviation * light for deviation in deviations]

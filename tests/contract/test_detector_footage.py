@@ -99,6 +99,27 @@ async def test_a_skull_on_a_hoodie_is_never_taken_for_a_face(looker: Looker) -> 
         assert float(faces[0].box[3]) < 180, f"frame {number}: the face is above, the skull below"
 
 
+def varied(frame: Planes, how: str) -> Planes:
+    """The same picture half as large, in a mirror, or in the dark."""
+    y, u, v = frame.y, frame.u, frame.v
+    if how == "half":
+        y, u, v = (cv2.resize(p, (p.shape[1] // 2, p.shape[0] // 2), interpolation=cv2.INTER_AREA) for p in (y, u, v))
+    if how == "mirror":
+        y, u, v = (np.ascontiguousarray(p[:, ::-1]) for p in (y, u, v))
+    if how == "dark":
+        y = (16 + (np.maximum(y, 16) - 16) // 3).astype(np.uint8)
+    return Planes(np.asarray(y, np.uint8), np.asarray(u, np.uint8), np.asarray(v, np.uint8), frame.colour)
+
+
+@pytest.mark.parametrize("how", ["half", "mirror", "dark"])
+async def test_the_skull_is_none_in_another_size_or_light_either(how: str, looker: Looker) -> None:
+    for number, frame in enumerate(footage("signing_brother.mkv")[::4]):
+        other = varied(frame, how)
+        faces = await looker.find(other)
+        assert len(faces) == 1, f"frame {4 * number}"
+        assert float(faces[0].box[3]) < other.height * 0.375, f"frame {4 * number}"
+
+
 async def test_the_skull_is_in_no_row_of_the_timeline(looker: Looker, pool: Pool) -> None:
     tracing, points = linked(await analyse(footage("signing_brother.mkv"), looker, pool))
     assert [(track.first, track.last, track.observed) for track in tracing.tracks] == [(0, 65, 65)]
