@@ -16,61 +16,23 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from services.common.errors import AnswerMismatch
-from services.compositor import blending, matte
-from services.compositor.backgrounds import blurred_background
+from services.compositor import matte
 from services.compositor.peers import Call, Pull
+from services.compositor.scenery import compose
 from services.compositor.timetable import Range
 
 if TYPE_CHECKING:
     from services.common.arrays import Alpha8
     from services.common.lanes.frame import DecodedFrame
-    from services.common.planes import Planes
     from services.common.pool import Pool
-    from services.compositor.backdrop import Held, Moving, Still
-    from services.compositor.faces import Cast, Placed
-    from services.compositor.label import Label
-    from services.compositor.orders import RenderOrder
+    from services.compositor.backdrop import Held
+    from services.compositor.blending import Patch
+    from services.compositor.faces import Placed
     from services.compositor.peers import Peers
+    from services.compositor.scenery import Scenery
 
 Deliver = Callable[["DecodedFrame"], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scenery:
-    """What is done to the frames, made once a segment."""
-
-    order: RenderOrder
-    frames: int
-    """Of the whole video."""
-
-    width: int
-    height: int
-    cast: Cast | None = None
-    backdrop: Still | Moving | None = None
-    matting: tuple[int, int] | None = None
-    """Size that the matting model takes; None if the background stays."""
-
-    label: Label | None = None
-
-    def needs_matte(self, frame: int) -> bool:
-        """Whether a rendered frame's background is replaced."""
-        return self.matting is not None and self.order.acts_on(frame)
-
-    def neighbours(self, frame: int) -> range:
-        """The frames whose mattes a frame's takes in: of the same scene, never beyond the video's ends."""
-        low, high = 0, self.frames
-        if self.cast is not None:
-            for cut in self.cast.cuts:
-                if cut <= frame:
-                    low = cut
-                else:
-                    high = cut
-                    break
-        radius = matte.RADIUS_FRAMES
-        return range(max(low, frame - radius), min(high, frame + radius + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +75,7 @@ class Conveyor:
         self._blended: asyncio.Queue[tuple[DecodedFrame, asyncio.Task[None]] | None] = asyncio.Queue(pool.workers)
         self._all_delivered = asyncio.Event()
         self._calls = asyncio.Semaphore(bounds.calls)
-        self._patches: dict[int, asyncio.Future[list[tuple[Placed, blending.Patch]]]] = {}
+        self._patches: dict[int, asyncio.Future[list[tuple[Placed, Patch]]]] = {}
         self._mattes: dict[int, asyncio.Future[Alpha8]] = {}
         self._passed = -1
         """The last frame whose matte nobody will ask for again."""
@@ -210,7 +172,7 @@ class Conveyor:
             if cast is not None and planes is not None and self._order.acts_on(frame.index):
                 placed += await self._pool.run(cast.faces, planes, frame.index)
         rendered = [frame.index for frame in batch if self._is_rendered(frame.index)]
-        found: dict[int, list[tuple[Placed, blending.Patch]]] = {index: [] for index in rendered}
+        found: dict[int, list[tuple[Placed, Patch]]] = {index: [] for index in rendered}
         for share in _shares(placed, self._bounds.swap_bytes):
             since = time.perf_counter()
             patches = await self._peers.swap([one.face for one in share], self._call(share[0].identity_key))
@@ -267,7 +229,7 @@ class Conveyor:
     async def _blend_one(
         self,
         frame: DecodedFrame,
-        patches: list[tuple[Placed, blending.Patch]],
+        patches: list[tuple[Placed, Patch]],
         mattes: list[Alpha8] | None,
         centre: int,
         held: Held | None,
@@ -281,7 +243,7 @@ class Conveyor:
                 since = time.perf_counter()
                 behind = None if held is None else held.planes
                 blur = self._order.background.blur
-                await self._pool.run(_blend, planes, patches, mattes, centre, behind, blur, label)
+                await self._pool.run(compose, planes, patches, mattes, centre, behind, blur, label)
                 self._tally.spent("blend", since)
         finally:
             if held is not None:
@@ -298,29 +260,6 @@ class Conveyor:
             self._tally.spent("encode", since)
             frame.release()
         self._all_delivered.set()
-
-
-def _blend(
-    planes: Planes,
-    patches: Sequence[tuple[Placed, blending.Patch]],
-    mattes: Sequence[Alpha8] | None,
-    centre: int,
-    behind: Planes | None,
-    blur: float,
-    label: Label | None,
-) -> None:
-    """All that changes in one frame, in place: faces first, then what is behind them, the label on top."""
-    alpha = None
-    if mattes is not None:
-        # The picture's own edges guide the matte: before a patch has changed any.
-        alpha = matte.refine(matte.temporal_filter(np.stack(mattes), centre=centre), planes.y)
-    for placed, patch in patches:
-        blending.blend_patch(planes, patch, placed.box[0], placed.box[1])
-    if alpha is not None:
-        background = behind if behind is not None else blurred_background(planes, alpha, blur=blur)
-        blending.blend_background(planes, background, alpha)
-    if label is not None:
-        label.draw(planes)
 
 
 def _shares(placed: Sequence[Placed], most_bytes: int) -> list[list[Placed]]:

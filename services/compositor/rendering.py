@@ -22,12 +22,13 @@ from services.common.media.index import MediaIndex, read_index
 from services.common.metrics import segment_done
 from services.compositor import backdrop, matte
 from services.compositor.backgrounds import colour_background, picture_background, read_picture
-from services.compositor.conveyor import Bounds, Conveyor, Scenery, Tally
+from services.compositor.conveyor import Bounds, Conveyor, Tally
 from services.compositor.encoding import count_frames, settings_for, shape_of
 from services.compositor.faces import Cast
 from services.compositor.label import Label
 from services.compositor.orders import BackgroundKind, RenderOrder
 from services.compositor.peers import Covering, MattingModels, Peers
+from services.compositor.scenery import Scenery
 from services.compositor.sinks import SegmentSink
 
 if TYPE_CHECKING:

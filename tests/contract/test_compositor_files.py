@@ -12,7 +12,7 @@ import pytest
 
 from masquerade.v1 import compositor_pb2 as pb
 from masquerade.v1 import media_pb2
-from services.common.errors import InvalidSpec, MasqueradeError, ObjectCorrupt, VerifyFailed
+from services.common.errors import CorruptMedia, InvalidSpec, ObjectCorrupt, TruncatedMedia, VerifyFailed
 from services.common.planes import digest
 from tests.clips import make_clip
 from tests.support.passage import decoded_digests, planes_of
@@ -133,7 +133,7 @@ async def test_a_file_with_a_damaged_frame_does_not_pass(house: House, tmp_path:
 
 async def test_segments_that_do_not_make_up_the_video_are_not_assembled(house: House) -> None:
     segments = await _segments(house)
-    with pytest.raises(MasqueradeError):
+    with pytest.raises(InvalidSpec, match="16 frames, 24 are kept"):
         await house.compositor.Assemble(_assembly(segments[:2]))
     with pytest.raises(InvalidSpec):
         await house.compositor.Assemble(_assembly([]))
@@ -141,6 +141,16 @@ async def test_segments_that_do_not_make_up_the_video_are_not_assembled(house: H
     with pytest.raises(ObjectCorrupt):
         await house.compositor.Assemble(_assembly(segments))
     assert await house.store.stat("t/jobs/assembled.mp4") is None
+
+
+async def test_a_source_that_is_not_whole_any_more_is_an_error_of_the_source(house: House, clip: Path) -> None:
+    segments = await _segments(house)
+    await house.store.put_bytes("t/assets/half", clip.read_bytes()[: clip.stat().st_size // 2])
+    order = _assembly(segments)
+    order.asset_key = "t/assets/half"
+    with pytest.raises((CorruptMedia, TruncatedMedia)):
+        await house.compositor.Assemble(order)
+    assert (await house.compositor.Assemble(_assembly(segments))).frames == FRAMES
 
 
 async def test_a_record_that_is_no_object_is_refused(house: House) -> None:

@@ -87,6 +87,21 @@ def test_an_edit_lists_priming_does_not_move_sound_in_matroska(tmp_path: Path) -
     assert abs(_clicks(was)[0] - _clicks(now)[0]) <= 48
 
 
+def test_fields_ranges_and_pixel_shapes_arrive_in_the_file(tmp_path: Path) -> None:
+    found = {}
+    for name in ("interlaced", "full_range", "rotated_270"):
+        passage = pass_through(I1_CLIPS[name](tmp_path), tmp_path)
+        with open_media(passage.output) as output:
+            stream = output.streams.video[0]
+            frame = next(output.decode(stream))
+            found[name] = (frame.interlaced_frame, frame.color_range, stream.sample_aspect_ratio or Fraction(1))
+            assert (frame.width, frame.height) == (passage.index.width, passage.index.height)
+            assert frame.rotation == 0
+    assert found["interlaced"] == (True, 1, 1)
+    assert found["full_range"] == (False, 2, 1)
+    assert found["rotated_270"] == (False, 1, passage.index.sar)
+
+
 KEEP = (Range(5, 16), Range(24, 37), Range(60, 96))
 
 

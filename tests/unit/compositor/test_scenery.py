@@ -16,12 +16,13 @@ from services.common.media.index import MediaIndex, Picture
 from services.common.planes import Planes
 from services.compositor.backdrop import Moving
 from services.compositor.carriage import Container, container_of
-from services.compositor.conveyor import Scenery, _shares
+from services.compositor.conveyor import _shares
 from services.compositor.descriptions import chapters, tags
 from services.compositor.faces import Cast, Placed, crop_box
 from services.compositor.label import Label
 from services.compositor.orders import RenderOrder
 from services.compositor.peers import Covering, Face
+from services.compositor.scenery import Scenery
 from services.compositor.subtitles import cues, target_codec
 from services.compositor.timetable import Piece, Range
 
