@@ -40,7 +40,7 @@ async def transform(mesh: Mesh, source: Path, *, portrait: Path | None, backgrou
     if portrait:
         face = spec.identities.add(name="face", portrait_keys=[await _asset(mesh, portrait)])
         face.portrait_names.append(portrait.name)
-        face.consent.method = job_pb2.CONSENT_METHOD_SYNTHETIC
+        face.consent.method = job_pb2.CONSENT_METHOD_SELF
     if background:
         spec.background.kind = compositor_pb2.BACKGROUND_KIND_IMAGE
         spec.background.asset_key = await _asset(mesh, background)

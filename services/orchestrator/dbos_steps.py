@@ -124,7 +124,7 @@ class DbosSteps:
         body: str,
         items: Sequence[JsonObject],
         *,
-        ended: Callable[[JsonObject], None] = lambda _: None,
+        ended: Callable[[JsonObject], object] | None = None,
     ) -> list[JsonObject]:
         """Run a body for each item on the queue; answers in order."""
         assert self._segment is not None, "only a job's body has children"
@@ -146,7 +146,8 @@ class DbosSteps:
                 await self._notice(child)
                 try:
                     answers.append(await handle.get_result(polling_interval_sec=_RESULT_POLL_S))
-                    ended(answers[-1])
+                    if ended is not None:
+                        ended(answers[-1])
                 except Exception as error:  # noqa: BLE001  whatever a child raised is its failure, and is kept
                     self.siblings.break_off(batch)
                     failures.append(_work_failed(error).failure)

@@ -83,7 +83,7 @@ class Steps(Protocol):
         body: str,
         items: Sequence[JsonObject],
         *,
-        ended: Callable[[JsonObject], None] = lambda _: None,
+        ended: Callable[[JsonObject], object] | None = None,
     ) -> list[JsonObject]:
         """Run a registered body once for each item, as many at a time as the engine has workers; answers in order.
 

@@ -20,6 +20,7 @@ STAGE_REVISIONS: Mapping[str, int] = {
     "render": 1,
     "assemble": 1,
     "finalise": 1,
+    "report": 1,
     "identity": 1,
 }
 """Raise a stage's revision when it gives another output for the same input: old objects are then not taken for new."""
