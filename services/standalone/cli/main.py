@@ -1,12 +1,31 @@
-"""The command's entrance: which commands there are, and how an error becomes one line and an exit status."""
+"""The command's entrance: which commands there are.
+
+Each command imports what it needs when it is run: `--help` must not wait for video and models.
+"""
 
 from __future__ import annotations
 
 import typer
 
-app = typer.Typer(name="masquerade", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from services.standalone.cli.config import config
+from services.standalone.cli.demo import demo
+from services.standalone.cli.doctor import doctor
+from services.standalone.cli.models import models
+from services.standalone.cli.transform import transform
+from services.standalone.cli.up import up
+
+app = typer.Typer(
+    name="masquerade",
+    help="Whose face, which background: a video in, a video out, every frame in its place.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (transform, demo, up, doctor, config):
+    app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="masquerade")

@@ -1,0 +1,42 @@
+"""`masquerade demo`: a talker made from a public-domain portrait, a painted mask, a drawn background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.standalone.cli import options
+from services.standalone.cli.ending import leave, run, told_in_a_line
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the files of the demo.")] = Path("out"),
+    data: options.Data = None,
+    workers: options.Workers = None,
+) -> None:
+    """Make a video that impersonates nobody, and say where it is."""
+    with told_in_a_line():
+        from rich.console import Console
+
+        from services.standalone.demo import make_demo
+        from services.standalone.jobs import JobFailed
+        from services.standalone.progress_view import view_on
+        from services.standalone.transforming import house
+
+        chosen = options.flags(data=data, workers=workers)
+        settings = options.load_settings(chosen)
+
+        async def work() -> dict[str, Path]:
+            with view_on(Console(stderr=True)) as view:
+                async with house(settings, chosen) as mesh:
+                    return await make_demo(mesh, out, view)
+
+        try:
+            made = run(work)
+        except JobFailed as failed:
+            leave(failed.reason, failed.text, failed.remedy, failed.exit_code)
+        else:
+            for what, path in made.items():
+                print(f"{what:<16}{path}")

@@ -1,0 +1,47 @@
+"""`masquerade up`: the six services on loopback ports, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from services.standalone.cli import options
+from services.standalone.cli.ending import run, told_in_a_line
+
+METRICS = "127.0.0.1:9464"
+
+
+def up(
+    data: options.Data = None,
+    runtime: options.Runtime = None,
+    triton: options.Triton = None,
+    workers: options.Workers = None,
+) -> None:
+    """Run the six services on this machine until Ctrl-C."""
+    with told_in_a_line():
+        from services.common.logs import configure_logs
+
+        chosen = options.flags(data=data, runtime=runtime, triton=triton, workers=workers)
+        settings = options.load_settings(chosen)
+        configure_logs(service="standalone", level=settings.log_level)
+
+        async def serve() -> None:
+            from services.common.metrics import Exposition
+            from services.standalone.transforming import house
+
+            async with contextlib.AsyncExitStack() as stack:
+                mesh = await stack.enter_async_context(house(settings, chosen, on_ports=True))
+                for name, target in mesh.targets.items():
+                    print(f"{name:<14}{target}", flush=True)
+                exposition = Exposition(settings.metrics_listen or METRICS)
+                stack.callback(exposition.close)
+                print(f"{'metrics':<14}127.0.0.1:{exposition.port}", flush=True)
+                await mesh.warmed()
+                print("ready", flush=True)
+                await asyncio.Event().wait()
+
+        try:
+            run(serve)
+        except KeyboardInterrupt:
+            # To be stopped is how this command ends well.
+            print("stopped", flush=True)
