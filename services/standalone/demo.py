@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image
@@ -23,9 +22,6 @@ from services.standalone.progress_view import View
 from services.standalone.scenery import evening
 from services.standalone.talker import make_talker, portrait
 from services.standalone.transforming import transform
-
-if TYPE_CHECKING:
-    from masquerade.v1.detector_pb2_grpc import DetectorServiceAsyncStub
 
 LABEL = "Masquerade demo: synthetic face"
 
@@ -65,7 +61,7 @@ async def make_demo(mesh: Mesh, out: Path, view: View) -> dict[str, Path]:
 async def landmarks(mesh: Mesh, picture: Rgb) -> Points:
     """Landmarks of the largest face in a picture, (478, 3) float32 in its pixels."""
     frames = Frames.of(picture[None], first_index=0, pts=[0])
-    stub = cast("DetectorServiceAsyncStub", DetectorServiceStub(mesh.channels["detector"]))
+    stub = DetectorServiceStub(mesh.channels["detector"])
     answer = await stub.Detect(detector_pb2.DetectRequest(frames=place_frames(frames)))
     faces = answer.frames[0].faces
     if not faces:

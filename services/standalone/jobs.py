@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -164,7 +164,7 @@ _CANCELLED = errors_pb2.REASON_CANCELLED
 
 async def submit(channel: grpc.aio.Channel, *, spec: job_pb2.JobSpec, request: str, names: dict[str, str]) -> Job:
     """Hand a job in, or take up the one of this request where it stopped."""
-    stub = cast("OrchestratorServiceAsyncStub", OrchestratorServiceStub(channel))
+    stub = OrchestratorServiceStub(channel)
     answer = await stub.Submit(
         orchestrator_pb2.SubmitRequest(tenant=TENANT, request_id=request, spec=spec, retry=True), timeout=FETCH_S
     )
