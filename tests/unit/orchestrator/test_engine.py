@@ -282,7 +282,7 @@ def test_kill_9_loses_no_finished_segment(tmp_path: Path) -> None:
 
 def test_a_segment_that_kills_the_process_is_given_up(tmp_path: Path) -> None:
     toy = TOY.replace(
-        "        await asyncio.sleep(0.05)", "        os.kill(os.getpid(), 9) if item['n'] == 3 else None"
+        "        await asyncio.sleep(0.05)", "        os.kill(os.getpid(), 9) if item['n'] == 3 else None", 1
     )
     for _ in range(8):
         out, errors = start_toy(tmp_path, segments=6, attempts=2, toy=toy).communicate(timeout=30)
