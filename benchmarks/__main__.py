@@ -130,7 +130,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
         "versions": {package: version(package) for package in PACKAGES},
-        "clip": f"{FRAMES} frames of H.264; output libx264 veryfast, CRF 20, 2 threads; median of {arguments.pairs} pairs",
+        "clip": f"{FRAMES} frames, H.264; libx264 veryfast, CRF 20, 2 threads; medians of {arguments.pairs} pairs",
         **found,
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
