@@ -16,6 +16,7 @@ from masquerade.v1 import errors_pb2, job_pb2, orchestrator_pb2
 from masquerade.v1.job_pb2 import JobState
 from masquerade.v1.media_pb2 import TimeRange
 from masquerade.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from services.common.error_base import fill
 from services.common.error_table import TABLE
 from services.standalone.assets import Assets
 from services.standalone.consent import ATTESTED, SELF, SYNTHETIC
@@ -55,9 +56,12 @@ class JobFailed(Exception):
 
     def __init__(self, failure: errors_pb2.Failure, names: dict[str, str]) -> None:
         self.reason = errors_pb2.Reason.Name(failure.reason).removeprefix("REASON_")
-        self.text = _in_peoples_words(failure.message, names)
-        self.remedy = failure.remedy
-        self.exit_code = int(TABLE[self.reason].exit) if self.reason in TABLE else 1
+        explanation = TABLE.get(self.reason, TABLE["INTERNAL"])
+        self.remedy = failure.remedy or explanation.remedy
+        # What a failure says for people may end with its remedy, which has a place of its own here.
+        said = failure.message.removesuffix(f": {self.remedy}") or fill(explanation.text, {})
+        self.text = _in_peoples_words(said, names)
+        self.exit_code = int(explanation.exit)
         super().__init__(self.text)
 
 

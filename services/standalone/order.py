@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.errors import InputMissing, InvalidSpec, NoSpace, OutputExists, OutputUnwritable
+from services.common.errors import InputMissing, InvalidSpec, NoSpace, NotAVideo, OutputExists, OutputUnwritable
 from services.common.media import signatures
 from services.standalone.consent import Consent
 from services.standalone.ranges import Range
@@ -96,7 +96,7 @@ def check(order: Order, *, replaces: bool, data_folder: Path) -> None:
     """Refuse now what would fail later.
 
     Raises:
-        InputMissing, InvalidSpec, OutputExists, OutputUnwritable, NoSpace: by what is wrong.
+        MasqueradeError: by what is wrong.
     """
     for path in inputs(order):
         check_readable(path)
@@ -112,6 +112,7 @@ def check(order: Order, *, replaces: bool, data_folder: Path) -> None:
             problem="nothing is to be changed",
             remedy="say what is to be changed: --face PICTURE, --background FILE, or --keep A:B",
         )
+    _check_looks_like_video(order.source)
     _check_outputs(order, replaces=replaces)
     _check_space(order, data_folder)
 
@@ -129,6 +130,14 @@ def inputs(order: Order) -> list[Path]:
     """All files that are read."""
     behind = [order.background.file] if order.background and order.background.file else []
     return [order.source, *(face.picture for face in order.faces), *behind]
+
+
+def _check_looks_like_video(path: Path) -> None:
+    """By its first bytes alone; what is behind them only a decoder in a process of its own may look at."""
+    with path.open("rb") as file:
+        kind = signatures.kind_of(file, shown=str(path))
+    if kind not in signatures.CONTAINERS:
+        raise NotAVideo(path=str(path), found=kind)
 
 
 def _check_outputs(order: Order, *, replaces: bool) -> None:

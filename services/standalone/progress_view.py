@@ -44,9 +44,10 @@ class View(Protocol):
     ) -> None: ...
 
 
-def view_on(console: Console) -> View:
-    """A bar on a terminal, lines elsewhere."""
-    return Bar(console) if console.is_terminal else Lines(console)
+def view() -> View:
+    """A bar on a terminal; elsewhere lines on standard output, so that standard error holds errors alone."""
+    errors = Console(stderr=True)
+    return Bar(errors) if errors.is_terminal else Lines(Console())
 
 
 def figures(step: Step) -> str:

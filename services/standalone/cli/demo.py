@@ -18,20 +18,18 @@ def demo(
 ) -> None:
     """Make a video that impersonates nobody, and say where it is."""
     with told_in_a_line():
-        from rich.console import Console
-
         from services.standalone.demo import make_demo
         from services.standalone.jobs import JobFailed
-        from services.standalone.progress_view import view_on
+        from services.standalone.progress_view import view
         from services.standalone.transforming import house
 
         chosen = options.flags(data=data, workers=workers)
         settings = options.load_settings(chosen)
 
         async def work() -> dict[str, Path]:
-            with view_on(Console(stderr=True)) as view:
+            with view() as shown:
                 async with house(settings, chosen) as mesh:
-                    return await make_demo(mesh, out, view)
+                    return await make_demo(mesh, out, shown)
 
         try:
             made = run(work)

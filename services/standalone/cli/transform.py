@@ -12,8 +12,6 @@ from services.standalone.cli import options
 from services.standalone.cli.ending import leave, run, told_in_a_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from services.standalone.consent import Ask, Consent
     from services.standalone.order import Face, Order
     from services.standalone.settings import StandaloneSettings
@@ -73,33 +71,29 @@ def transform(
 
 def carry_out(order: Order, settings: StandaloneSettings, chosen: dict[str, object], *, replaces: bool) -> None:
     """Run an order with its progress shown, and say where things are."""
-    from rich.console import Console
-
     from services.standalone.jobs import JobFailed
-    from services.standalone.progress_view import view_on
+    from services.standalone.progress_view import view
     from services.standalone.transforming import house
     from services.standalone.transforming import transform as transformed
 
-    console = Console(stderr=True)
-
     async def work() -> dict[str, object]:
-        with view_on(console) as view:
+        with view() as shown:
             async with house(settings, chosen) as mesh:
-                return await transformed(mesh, order, view, replaces=replaces)
+                return await transformed(mesh, order, shown, replaces=replaces)
 
     try:
         report = run(work)
     except JobFailed as failed:
         leave(failed.reason, failed.text, failed.remedy, failed.exit_code)
     else:
-        _tell(order, report, console)
+        _tell(order, report)
 
 
-def _tell(order: Order, report: dict[str, object], console: Console) -> None:
+def _tell(order: Order, report: dict[str, object]) -> None:
     """What there is now, the video last."""
     warnings = report["warnings"]
     for warning in warnings if isinstance(warnings, list) else ():
-        console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
+        print(f"note: {warning}")
     for path in (order.report, order.sheet, order.record, order.output):
         if path is not None:
             print(path)
