@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import InvalidSetting
+from services.common.inference.local import LocalModels
 from services.common.lanes.registry import REGIONS
 from services.detector.client import IngestFrames
 from services.detector.conducting import Detection
+from services.detector.detectors import profile_detector
 from services.detector.servicer import SERVICE, DetectorServicer
 from services.detector.settings import DetectorSettings
 
@@ -25,6 +27,8 @@ async def build(deps: ServiceDeps, settings: DetectorSettings | None = None) -> 
         frames_bytes=chosen.frames_bytes(),
         most_faces=chosen.max_faces,
         image_limits=chosen.image_limits(),
+        local=LocalModels(chosen.model_repository, chosen.policy),
+        default_detector=profile_detector(chosen.profile, chosen.policy),
     )
     servicer = DetectorServicer(detection)
     return [

@@ -46,7 +46,8 @@ class Candidate:
 
     Attributes:
         box: (4,) float32, pixels of the frame.
-        keypoints: (6, 2) float32, pixels of the frame: the eye at the image's left, at its right, nose, mouth, ears.
+        keypoints: (n, 2) float32, pixels of the frame: the eye at the image's left, at its right, then what a detector
+            has beside: BlazeFace's nose, mouth, ears; SCRFD's nose, corners of the mouth.
         score: in [0, 1].
     """
 

@@ -15,6 +15,7 @@ import numpy as np
 from masquerade.identity import write_identity
 from services.common.arrays import Points, Rgb, RgbBatch
 from services.common.errors import ImageLimitExceeded, InvalidSpec, ObjectMissing
+from services.common.inference.local import LocalModels
 from services.common.inference.runtime import Runtime
 from services.common.media.index import MediaIndex, Segment, read_index
 from services.common.metrics import segment_done
@@ -110,6 +111,8 @@ class Detection:
         frames_bytes: int,
         most_faces: int,
         image_limits: ImageLimits,
+        local: LocalModels,
+        default_detector: str = "",
     ) -> None:
         """Args:
         store: where objects lie.
@@ -119,6 +122,8 @@ class Detection:
         frames_bytes: of decoded frames that one segment may hold; one group is held in any case.
         most_faces: found in a frame where a request does not say.
         image_limits: of portraits.
+        local: models that a library runs by itself.
+        default_detector: where a request names none; empty means the starter's.
         """
         self._store = store
         self._pool = pool
@@ -127,11 +132,13 @@ class Detection:
         self._frames_bytes = frames_bytes
         self._most_faces = most_faces
         self._image_limits = image_limits
+        self._local = local
+        self._default_detector = default_detector
         self._lookers: dict[str, Looker] = {}
 
     async def detect(self, pictures: RgbBatch, *, name: str) -> list[list[Sight]]:
         """The faces of each picture, each for itself, largest first."""
-        looker = self._looker(detector(name))
+        looker = self._looker(self._detector(name))
 
         async def look(rgb: Rgb) -> list[Sight]:
             planes = await self._pool.run(planes_of, rgb)
@@ -145,7 +152,7 @@ class Detection:
 
     async def analyse(self, order: SegmentOrder) -> SegmentAnalysed:
         """Look at one segment, or find what an earlier call has seen."""
-        chosen = detector(order.detector)
+        chosen = self._detector(order.detector)
         span = order.segment
         stored = await self._store.stat(order.output_key)
         if stored is not None:
@@ -187,7 +194,9 @@ class Detection:
         index = read_index(await self._store.get_bytes(index_key), key=index_key)
         digests = self._runtime.digests()
         made_by = {"runtime": self._runtime.name, "analysis": REVISION}
-        made_by |= {model: digests[model] for model in detector("").models if model in digests}
+        chosen = self._detector("")
+        made_by |= {model: digests[model] for model in chosen.models if model in digests}
+        made_by |= {model: self._local.digest(model) for model in chosen.own_models}
         return await link(
             seen, frames=index.frames, output_key=output_key, store=self._store, pool=self._pool, made_by=made_by
         )
@@ -197,13 +206,13 @@ class Detection:
     ) -> tuple[ObjectInfo, list[PortraitQuality]]:
         """Portraits into an identity."""
         opened = [await self._open(portrait) for portrait in portraits]
-        identity, quality = await enroll(opened, looker=self._looker(detector("")), pool=self._pool)
+        identity, quality = await enroll(opened, looker=self._looker(self._detector("")), pool=self._pool)
         content = await self._pool.run(write_identity, identity)
         return await self._store.put_bytes(output_key, content), quality
 
     async def warm(self) -> None:
         """Load the models of the profile's detector."""
-        await self._runtime.ready(detector("").models)
+        await self._runtime.ready(self._detector("").models)
 
     async def _open(self, order: PortraitOrder) -> Portrait:
         stored = await self._store.stat(order.key)
@@ -216,10 +225,13 @@ class Detection:
         rgb = await self._pool.run(open_picture, content, name=order.name, limits=self._image_limits)
         return Portrait(order.name, rgb, order.kind, order.points)
 
+    def _detector(self, name: str) -> Detector:
+        return detector(name or self._default_detector)
+
     def _looker(self, chosen: Detector) -> Looker:
         """One looker for all calls, so that what they ask of a model waits in one line and travels together."""
         if chosen.name not in self._lookers:
-            self._lookers[chosen.name] = chosen.make(self._runtime, self._pool)
+            self._lookers[chosen.name] = chosen.make(self._runtime, self._pool, self._local)
         return self._lookers[chosen.name]
 
 

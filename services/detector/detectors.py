@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.common.errors import UnknownModel
+from services.common.inference.local import LocalModels
+from services.common.inference.models import LicencePolicy
 from services.common.pool import Pool
-from services.detector.looking import LANDMARKS, RANGES, Inference, Looker
+from services.detector import scrfd
+from services.detector.finding import RANGES, Inference
+from services.detector.looking import LANDMARKS, Looker
 
-Make: TypeAlias = Callable[[Inference, Pool], Looker]
+Make: TypeAlias = Callable[[Inference, Pool, LocalModels], Looker]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +23,15 @@ class Detector:
 
     Attributes:
         name: as requests and reports say it.
-        models: folders in the model repository that it runs.
-        make: the detector over an inference door.
+        models: folders in the model repository that it runs through the inference door.
+        make: the detector over an inference door and the repository.
+        own_models: folders whose weights a library runs by itself.
     """
 
     name: str
     models: tuple[str, ...]
     make: Make
+    own_models: tuple[str, ...] = ()
 
 
 DEFAULT_FACES = 8
@@ -36,17 +42,30 @@ DETECTORS: Mapping[str, Detector] = {
         Detector(
             "blazeface",
             (*(net.model for net in RANGES), LANDMARKS),
-            lambda inference, pool: Looker(inference, pool, most_faces=DEFAULT_FACES),
+            lambda inference, pool, _: Looker(inference, pool, most_faces=DEFAULT_FACES),
+        ),
+        Detector(
+            "scrfd",
+            (LANDMARKS,),
+            lambda inference, pool, local: Looker(
+                inference, pool, most_faces=DEFAULT_FACES, finder=scrfd.ScrfdFaces(local, pool)
+            ),
+            own_models=(scrfd.MODEL,),
         ),
     )
 }
 
 PROFILE_DETECTOR = "blazeface"
-"""What both profiles use until another is built."""
+"""The starter's, and the studio's where its own may not be used."""
+
+
+def profile_detector(profile: str, policy: LicencePolicy) -> str:
+    """Which detector a profile uses where a request names none; SCRFD's weights are for research alone."""
+    return "scrfd" if profile == "studio" and policy == "research" else PROFILE_DETECTOR
 
 
 def detector(name: str) -> Detector:
-    """A detector by name; empty means the profile's.
+    """A detector by name; empty means the starter's.
 
     Raises:
         UnknownModel: there is none of that name.

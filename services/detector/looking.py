@@ -6,17 +6,14 @@ Every answer depends on the frame's pixels alone, never on what else was asked: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.common.arrays import Rgb
 from services.common.planes import Planes, rgb_warp
 from services.common.pool import Pool
-from services.detector import blazeface
-from services.detector.batching import Answers, Batcher
+from services.detector.finding import BlazeFaces, CandidateFinder, Inference, picture_batcher
 from services.detector.landmarks import CROP_PX, Region, points_in_frame, region_of_candidate, region_of_sight
 from services.detector.sharpness import sharpness_of
 from services.detector.sights import Sight, meets
@@ -29,45 +26,39 @@ SETTLED = 0.9
 """Presence from which another look at the same place finds nothing better."""
 
 LANDMARKS = "facemesh"
-RANGES = (blazeface.SHORT_RANGE, blazeface.FULL_RANGE)
-
-
-class Inference(Protocol):
-    """The part of the inference door that looking needs."""
-
-    async def infer(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Named outputs, batched on axis 0."""
-        ...
 
 
 class Looker:
     """The detector's eyes: models behind the inference door, crops made in the pool."""
 
     def __init__(
-        self, inference: Inference, pool: Pool, *, most_faces: int, batch: int = 16, in_flight: int = 2
+        self,
+        inference: Inference,
+        pool: Pool,
+        *,
+        most_faces: int,
+        finder: CandidateFinder | None = None,
+        batch: int = 16,
+        in_flight: int = 2,
     ) -> None:
         """Args:
         inference: the inference door.
         pool: for crops.
         most_faces: faces kept in one frame, the largest first, where a call does not say.
+        finder: where faces may be; BlazeFace through the same door if there is none.
         batch: most crops in one call of a model.
         in_flight: calls of each model at once.
         """
         self._pool = pool
         self._most_faces = most_faces
-
-        def batcher(model: str) -> Batcher:
-            async def infer(images: NDArray[np.uint8]) -> Answers:
-                return await inference.infer(model, {"image": images})
-
-            return Batcher(infer, most=batch, in_flight=in_flight)
-
-        self._models = {model: batcher(model) for model in (LANDMARKS, *(r.model for r in RANGES))}
+        self._finder = finder or BlazeFaces(inference, pool, batch=batch, in_flight=in_flight)
+        self._landmarks = picture_batcher(inference, LANDMARKS, most=batch, in_flight=in_flight)
 
     async def find(self, planes: Planes, *, most: int = 0) -> list[Sight]:
         """The faces of a frame about which nothing is known, largest first; at most `most`, if it is given."""
         most = most or self._most_faces
-        candidates = await self._candidates(planes, 2 * most)
+        # Each candidate costs a look of the landmark net: a pattern full of them must not stop the service.
+        candidates = (await self._finder.candidates(planes))[: 2 * most]
         sights = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
         # The detector's box is coarser than the landmarks, so these give the region for a second look. Where a hand
         # has pulled the box aside the second is not sure yet: from 0.00 over 0.56 to 1.00 was seen, and is worth one.
@@ -92,18 +83,6 @@ class Looker:
         renewed = dict(zip(open_, again, strict=True))
         return [renewed.get(place, sight) for place, sight in enumerate(sights)]
 
-    async def _candidates(self, planes: Planes, most: int) -> list[blazeface.Candidate]:
-        squares = await self._pool.run(_letterboxes, planes)
-        asked = zip(RANGES, squares, strict=True)
-        answers = await asyncio.gather(*(self._models[r.model].one(image) for r, (image, _) in asked))
-        found: list[blazeface.Candidate] = []
-        for net, (_, placed), answer in zip(RANGES, squares, answers, strict=True):
-            found += blazeface.candidates(
-                answer["boxes"], answer["keypoints"], answer["scores"], placed=placed, threshold=net.threshold
-            )
-        # Each candidate costs a look of the landmark net: a pattern full of them must not stop the service.
-        return blazeface.merged(found)[:most]
-
     async def _look(self, planes: Planes, regions: Sequence[Region]) -> list[Sight]:
         """One sight for each region, believed or not; a region that no crop can be made of scores nothing."""
         usable = [region.is_usable for region in regions]
@@ -111,7 +90,7 @@ class Looker:
         if not asked:
             return [NOTHING] * len(regions)
         crops = await self._pool.run(_crops, planes, asked)
-        answers = await asyncio.gather(*(self._models[LANDMARKS].one(crop) for crop, _ in crops))
+        answers = await asyncio.gather(*(self._landmarks.one(crop) for crop, _ in crops))
         seen = iter(
             Sight(points_in_frame(answer["points"], region), float(answer["presence"]), sharpness)
             for answer, region, (_, sharpness) in zip(answers, asked, crops, strict=True)
@@ -144,10 +123,6 @@ def _faces(planes: Planes, seen: Sequence[tuple[Sight, float]], most: int) -> li
 def _area(sight: Sight) -> float:
     x0, y0, x1, y1 = sight.box.tolist()
     return float((x1 - x0) * (y1 - y0))
-
-
-def _letterboxes(planes: Planes) -> list[tuple[Rgb, blazeface.Letterbox]]:
-    return [blazeface.letterbox(planes, net.size) for net in RANGES]
 
 
 def _crops(planes: Planes, regions: Sequence[Region]) -> list[tuple[Rgb, float]]:
