@@ -108,6 +108,7 @@ def _report(found: Findings, *, plane_digest: str | None) -> dict[str, Any]:
         "frames_in": frames_in,
         "frames_out": found.verified["frames"],
         "frames_source": info["frames"],
+        "kept_frames": [[each["first"], each["last"]] for each in kept],
         "max_pts_error_ms": found.verified["max_pts_error_ms"],
         "time_offset": {"num": found.assembled["offset_num"], "den": found.assembled["offset_den"]},
         "gates": found.verified["gates"],
