@@ -1,0 +1,241 @@
+"""The job's way through the stages, with peers that only write down what they were asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2
+from services.common.errors import CorruptMedia
+from services.common.store.folder import FolderStore
+from services.orchestrator.convert import from_json, to_json
+from services.orchestrator.engine import Body, JsonObject
+from services.orchestrator.failures import WorkFailed
+from services.orchestrator.peers import Environment
+from services.orchestrator.progress import Board
+from services.orchestrator.workflow import TRANSFORM, Workflow, WorkflowSettings
+
+ENVIRONMENT = Environment("0.1.0", "onnxruntime-cpu-fp32", {"facemesh": "aa"}, "av 18", "x86-64-v3")
+SEGMENTS = [{"number": 0, "frames": {"first": 0, "last": 48}}, {"number": 1, "frames": {"first": 48, "last": 90}}]
+
+
+class ToySteps:
+    """Steps that are done at once and remembered nowhere."""
+
+    job, tenant = "job_a", "anna"
+
+    def __init__(self, bodies: Callable[[], dict[str, Body]]) -> None:
+        self._bodies = bodies
+
+    async def call(self, name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
+        answer = await step()
+        json.dumps(answer)
+        return answer
+
+    async def each(
+        self,
+        stage: str,
+        body: str,
+        items: Sequence[JsonObject],
+        *,
+        ended: Callable[[JsonObject], object] | None = None,
+    ) -> list[JsonObject]:
+        return [await self._bodies()[body](self, item) for item in items]
+
+    async def tell(self, event: JsonObject) -> None:
+        json.dumps(event)
+
+
+class ToyPeers:
+    """Answers as the services would, with digests of what was asked; every request must be a message of its RPC."""
+
+    def __init__(self, *, people: int = 1, keep: Sequence[Any] = ()) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self._people, self._keep = people, list(keep)
+
+    def of(self, rpc: str) -> list[Any]:
+        return [request for name, request in self.asked if name == rpc]
+
+    async def ask(self, rpc: str, request: JsonObject) -> JsonObject:
+        self.asked.append((rpc, request))
+        service, _, method = rpc.partition(".")
+        module = {"ingest": ingest_pb2, "detector": detector_pb2, "compositor": compositor_pb2}[service]
+        from_json(request, getattr(module, f"{method}Request"))
+        answer = getattr(self, f"_{method.lower()}")(request)
+        return to_json(from_json(answer, getattr(module, f"{method}Response")))
+
+    def _index(self, request: Any) -> Any:
+        return {"index": ref(request["index_key"]), "info": {"frames": 90, "notes": ["matrix assumed bt601"]}}
+
+    def _plan(self, request: Any) -> Any:
+        return {"segments": SEGMENTS, "keep": self._keep, "apply": [{"first": 0, "last": 9}] * bool(request["apply"])}
+
+    def _enroll(self, request: Any) -> Any:
+        quality = [{"name": portrait["name"], "warnings": ["a little dark"]} for portrait in request["portraits"]]
+        return {"identity": ref(request["output_key"]), "quality": quality}
+
+    def _analysesegment(self, request: Any) -> Any:
+        return {"observations": ref(request["output_key"]), "frames": 45, "faces": 45}
+
+    def _link(self, request: Any) -> Any:
+        people = [{"person": number} for number in range(self._people)]
+        return {"timeline": ref(request["output_key"]), "summary": {"frames": 90, "people": people}}
+
+    def _rendersegment(self, request: Any) -> Any:
+        return {"segment": ref(request["output_key"]), "frames": 45, "faces": 45}
+
+    def _assemble(self, request: Any) -> Any:
+        return {"file": ref(request["output_key"]), "frames": 90, "offset_num": 0, "offset_den": 1}
+
+    def _verify(self, request: Any) -> Any:
+        return {"frames": 90, "gates": ["frames", "pts"]}
+
+    def _finalise(self, request: Any) -> Any:
+        json.loads(request["record_json"])
+        return {"artifact": ref(request["output_key"]), "record": ref(request["output_key"] + ".json")}
+
+
+def ref(key: str) -> dict[str, Any]:
+    return {"key": key, "digest": hashlib.sha256(key.encode()).hexdigest(), "size_bytes": 1}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> FolderStore:
+    """With a video, a portrait and a picture in it."""
+    folder = FolderStore(tmp_path)
+    for name in ("video", "portrait", "picture"):
+        await folder.put_bytes(f"anna/assets/{name}", name.encode())
+    return folder
+
+
+FACE = {
+    "name": "face1",
+    "portrait_keys": ["anna/assets/portrait"],
+    "portrait_names": ["p.jpg"],
+    "consent": {"method": 1},
+}
+SPEC: dict[str, Any] = {"asset_key": "anna/assets/video", "identities": [FACE]}
+
+
+async def run(
+    store: FolderStore, peers: ToyPeers, spec: dict[str, Any], *, environment: Environment = ENVIRONMENT
+) -> Any:
+    workflow = Workflow(
+        peers=peers, store=store, environment=lambda: environment, board=Board(), settings=WorkflowSettings()
+    )
+    steps = ToySteps(lambda: dict(workflow.bodies()))
+    return await workflow.bodies()[TRANSFORM](steps, spec)
+
+
+async def test_a_face_job_asks_each_service_in_order_and_reports(store: FolderStore) -> None:
+    peers = ToyPeers()
+    result = await run(store, peers, SPEC)
+    assert [rpc for rpc, _ in peers.asked] == [
+        "ingest.Index",
+        "ingest.Plan",
+        "detector.Enroll",
+        "detector.AnalyseSegment",
+        "detector.AnalyseSegment",
+        "detector.Link",
+        "compositor.RenderSegment",
+        "compositor.RenderSegment",
+        "compositor.Assemble",
+        "compositor.Verify",
+        "compositor.Finalise",
+    ]
+    report = json.loads(await store.get_bytes(result["report"]["key"]))
+    assert (report["frames_in"], report["frames_out"], report["max_pts_error_ms"]) == (90, 90, 0)
+    assert report["models"] == {"facemesh": "aa"}
+    assert report["source_digest"] == hashlib.sha256(b"video").hexdigest()
+    assert "p.jpg: a little dark" in report["warnings"]
+    assert {"index", "analyse", "link", "render", "assemble", "verify", "finalise"} <= set(report["stages"])
+
+
+async def test_without_a_face_nothing_is_analysed(store: FolderStore) -> None:
+    peers = ToyPeers()
+    await run(store, peers, {"asset_key": "anna/assets/video", "background": {"kind": 4}})
+    assert not peers.of("detector.AnalyseSegment")
+    assert all(request["timeline_key"] == "" for request in peers.of("compositor.RenderSegment"))
+
+
+async def test_a_segment_of_which_nothing_is_kept_is_not_rendered(store: FolderStore) -> None:
+    peers = ToyPeers(keep=[{"first": 50, "last": 60}, {"first": 70, "last": 90}])
+    await run(store, peers, {**SPEC, "keep": [{"start_ms": 2000, "end_ms": 2400}, {"start_ms": 2800}]})
+    (rendered,) = peers.of("compositor.RenderSegment")
+    assert rendered["segment"] == SEGMENTS[1]
+    assert len(peers.of("detector.AnalyseSegment")) == 2, "analysis sees every frame, whatever is kept"
+
+
+async def test_the_same_job_asks_for_the_same_keys_again(store: FolderStore) -> None:
+    first, second = ToyPeers(), ToyPeers()
+    await run(store, first, SPEC)
+    await run(store, second, SPEC)
+    assert first.asked == second.asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"background": {"kind": 5, "rgb": 255}}, {"analyse", "link"}),
+        ({"provenance": {"label": "made"}}, {"analyse", "link"}),
+        ({"apply": [{"start_ms": 0, "end_ms": 100}]}, {"analyse", "link"}),
+        ({"encode": {"crf": 30}}, {"analyse", "link"}),
+        ({"engines": {"swapper": "toy"}}, {"analyse", "link"}),
+        ({"engines": {"detector": "toy"}}, set()),
+    ],
+    ids=["background", "label", "apply", "encode", "swap engine", "detector"],
+)
+async def test_what_changes_an_output_changes_its_key_and_no_other(
+    store: FolderStore, changes: dict[str, Any], same: set[str]
+) -> None:
+    before, after = ToyPeers(), ToyPeers()
+    await run(store, before, SPEC)
+    await run(store, after, {**SPEC, **changes})
+    assert keys(before, "compositor.RenderSegment").isdisjoint(keys(after, "compositor.RenderSegment"))
+    for stage, rpc in (("analyse", "detector.AnalyseSegment"), ("link", "detector.Link")):
+        assert (keys(before, rpc) == keys(after, rpc)) is (stage in same)
+
+
+async def test_another_runtime_or_another_model_makes_other_keys(store: FolderStore) -> None:
+    before = ToyPeers()
+    await run(store, before, SPEC)
+    for other in (replace(ENVIRONMENT, runtime="triton-fp16"), replace(ENVIRONMENT, models={"facemesh": "bb"})):
+        after = ToyPeers()
+        await run(store, after, SPEC, environment=other)
+        for rpc in ("detector.AnalyseSegment", "compositor.RenderSegment", "detector.Enroll"):
+            assert keys(before, rpc).isdisjoint(keys(after, rpc))
+
+
+async def test_a_typed_error_of_a_peer_is_the_jobs_failure(store: FolderStore) -> None:
+    class Broken(ToyPeers):
+        def _link(self, request: Any) -> Any:
+            raise CorruptMedia(path="v.mp4")
+
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, Broken(), SPEC)
+    assert caught.value.failure.reason == "CORRUPT_MEDIA"
+
+
+async def test_an_input_that_is_gone_is_named(store: FolderStore) -> None:
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, ToyPeers(), {"asset_key": "anna/assets/gone"})
+    assert caught.value.failure.reason == "OBJECT_MISSING"
+
+
+async def test_the_record_says_who_agreed_and_holds_no_time(store: FolderStore) -> None:
+    peers = ToyPeers()
+    await run(store, peers, SPEC)
+    record = json.loads(peers.of("compositor.Finalise")[0]["record_json"])
+    assert record["identities"][0]["consent"]["method"] == "self"
+    assert record["source"]["sha256"] == hashlib.sha256(b"video").hexdigest()
+    assert record["models"] == {"facemesh": "aa"}
+
+
+def keys(peers: ToyPeers, rpc: str) -> set[str]:
+    return {request["output_key"] for request in peers.of(rpc)}
