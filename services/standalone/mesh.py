@@ -31,9 +31,8 @@ from services.standalone.data_folder import DataFolder
 SERVICES = ("ingest", "detector", "swapper", "segmenter", "compositor", "orchestrator")
 """In the order in which they start: who is called before who calls."""
 
-PORTS = {"ingest": 50051, "detector": 50052, "swapper": 50053, "segmenter": 50054, "compositor": 50055}
-PORTS |= {"orchestrator": 50056}
-"""Loopback ports of `masquerade up`."""
+FIRST_PORT = 50051
+"""Loopback port of the first service in `masquerade up`; the others follow in their order."""
 
 Builder = Callable[[ServiceDeps], Awaitable[list[Registration]]]
 
@@ -72,7 +71,7 @@ async def running_mesh(
     settings: ServiceSettings,
     *,
     flags: Mapping[str, object] | None = None,
-    on_ports: bool = False,
+    first_port: int | None = None,
     services: Sequence[str] = SERVICES,
 ) -> AsyncIterator[Mesh]:
     """Run services until the block ends, then drain them.
@@ -81,7 +80,7 @@ async def running_mesh(
         folder: owned by the caller.
         settings: what all services share.
         flags: settings from the command line, for every service's own settings.
-        on_ports: listen on loopback ports, for other programs; else on sockets in a private folder.
+        first_port: listen on loopback ports from this one on, for other programs; else on sockets in a private folder.
         services: which, by short name.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -97,7 +96,9 @@ async def running_mesh(
         shutil.rmtree(folder.scratch, ignore_errors=True)
         await stack.enter_async_context(metrics.loop_lag_watched())
 
-        targets = {name: f"127.0.0.1:{PORTS[name]}" if on_ports else f"unix:{sockets}/{name}" for name in services}
+        targets = {name: f"unix:{sockets}/{name}" for name in services}
+        if first_port is not None:
+            targets = {name: f"127.0.0.1:{first_port + SERVICES.index(name)}" for name in services}
         channels: dict[str, grpc.aio.Channel] = {}
         for name, target in targets.items():
             channels[name] = build_channel(target, peer=name)

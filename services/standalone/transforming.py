@@ -17,6 +17,7 @@ from services.common.errors import OutputUnwritable
 from services.common.lanes.registry import REGIONS
 from services.standalone import jobs, publishing
 from services.standalone.assets import Assets
+from services.standalone.clearing import clear
 from services.standalone.data_folder import DataFolder
 from services.standalone.memory import Peak, memory_watched
 from services.standalone.mesh import Mesh, running_mesh
@@ -29,15 +30,22 @@ ATTEMPTS_AT_MOST = 1000
 
 @asynccontextmanager
 async def house(
-    settings: StandaloneSettings, flags: Mapping[str, object], *, on_ports: bool = False
+    settings: StandaloneSettings, flags: Mapping[str, object], *, first_port: int | None = None
 ) -> AsyncIterator[Mesh]:
-    """The data folder owned and the six services running in it, until the block ends; then nothing is left of them."""
+    """The data folder owned and the six services running in it, until the block ends; then nothing is left of them.
+
+    Args:
+        settings: the command's.
+        flags: for the services' own settings.
+        first_port: for other programs, on loopback; unset means for this process alone.
+    """
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(DataFolder(settings.data))
+        await asyncio.to_thread(clear, folder, older_than_s=settings.kept_hours * 3600)
         stack.callback(REGIONS.close)
         stack.push_async_callback(asyncio.to_thread, child.close_nursery)
         yield await stack.enter_async_context(
-            running_mesh(folder, settings, flags={**flags, "drain_s": settings.drain_s}, on_ports=on_ports)
+            running_mesh(folder, settings, flags={**flags, "drain_s": settings.drain_s}, first_port=first_port)
         )
 
 

@@ -16,7 +16,6 @@ def config(data: options.Data = None) -> None:
     """Print every setting with its origin and meaning."""
     with told_in_a_line():
         from rich import box
-        from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
 
@@ -30,7 +29,7 @@ def config(data: options.Data = None) -> None:
                 if line.name not in told:
                     told.add(line.name)
                     table.add_row(*(escape(text) for text in (line.name, line.value, line.origin, line.description)))
-        Console().print(table)
+        options.console().print(table)
 
 
 def _classes() -> Iterator[type[ServiceSettings]]:

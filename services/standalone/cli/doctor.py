@@ -14,7 +14,6 @@ def doctor(data: options.Data = None) -> None:
     """Say what is missing and how to mend it; exit status 3 if anything is."""
     with told_in_a_line():
         from rich import box
-        from rich.console import Console
         from rich.table import Table
 
         from services.standalone.doctor import examine
@@ -27,6 +26,6 @@ def doctor(data: options.Data = None) -> None:
         for finding in findings:
             mark = "[green]well[/]" if finding.is_well else "[red]amiss[/]"
             table.add_row(mark, finding.subject, finding.detail, finding.remedy)
-        Console().print(table)
+        options.console().print(table)
         if not all(finding.is_well for finding in findings):
             sys.exit(ABSENT)

@@ -85,7 +85,6 @@ def _is_wanted(state: ModelState) -> bool:
 
 def _show(states: Sequence[ModelState]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -93,7 +92,7 @@ def _show(states: Sequence[ModelState]) -> None:
         table.add_column(title, overflow="fold")
     for state in states:
         table.add_row(state.model.name, state.model.profile, state.state, state.model.licence.name, state.problem)
-    Console().print(table)
+    options.console().print(table)
 
 
 def _folder(repository: Path | None) -> Path:

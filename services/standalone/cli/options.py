@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from services.standalone.settings import StandaloneSettings
 
+WIDE = 180
 Policy: TypeAlias = Literal["commercial", "research"]
 Data = Annotated[Path | None, typer.Option(help="Folder for objects, jobs and settings.", show_default=False)]
 Profile = Annotated[str | None, typer.Option(help="Which models; default: starter.", show_default=False)]
@@ -44,7 +47,15 @@ def flags(
 
 
 def load_settings(chosen: Mapping[str, object]) -> StandaloneSettings:
-    """The command's settings, with logs sent to a file of the data folder so that the terminal stays readable."""
+    """The command's settings."""
     from services.standalone.settings import StandaloneSettings
 
     return StandaloneSettings.load(chosen)
+
+
+def console() -> Console:
+    """Where tables go; wide where nobody looks at it as it is printed."""
+    from rich.console import Console
+
+    to_terminal = Console()
+    return to_terminal if to_terminal.is_terminal else Console(width=WIDE)

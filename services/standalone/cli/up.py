@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Annotated
+
+import typer
 
 from services.standalone.cli import options
 from services.standalone.cli.ending import run, told_in_a_line
 
+FIRST_PORT = 50051
 METRICS = "127.0.0.1:9464"
 
 
@@ -16,6 +20,10 @@ def up(
     runtime: options.Runtime = None,
     triton: options.Triton = None,
     workers: options.Workers = None,
+    first_port: Annotated[int, typer.Option(min=1, max=65530, help="Port of ingest; the others follow.")] = FIRST_PORT,
+    metrics: Annotated[
+        str | None, typer.Option(help="Where Prometheus reads; port 0 takes a free one.", metavar="HOST:PORT")
+    ] = None,
 ) -> None:
     """Run the six services on this machine until Ctrl-C."""
     with told_in_a_line():
@@ -30,10 +38,10 @@ def up(
             from services.standalone.transforming import house
 
             async with contextlib.AsyncExitStack() as stack:
-                mesh = await stack.enter_async_context(house(settings, chosen, on_ports=True))
+                mesh = await stack.enter_async_context(house(settings, chosen, first_port=first_port))
                 for name, target in mesh.targets.items():
                     print(f"{name:<14}{target}", flush=True)
-                exposition = Exposition(settings.metrics_listen or METRICS)
+                exposition = Exposition(metrics or settings.metrics_listen or METRICS)
                 stack.callback(exposition.close)
                 print(f"{'metrics':<14}127.0.0.1:{exposition.port}", flush=True)
                 await mesh.warmed()
