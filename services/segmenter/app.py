@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import RuntimeUnavailable
+from services.common.inference.local import LocalModels
 from services.common.running import run_service
 from services.segmenter.matting import Matting
-from services.segmenter.models import matting_model
+from services.segmenter.models import matting_model, profile_model
 from services.segmenter.servicer import SERVICE, SegmenterServicer
 from services.segmenter.settings import SegmenterSettings
 
@@ -14,14 +15,16 @@ from services.segmenter.settings import SegmenterSettings
 async def build(deps: ServiceDeps, settings: SegmenterSettings | None = None) -> list[Registration]:
     """Wire the service; `settings` unset means: read from the environment and the data folder."""
     settings = settings or SegmenterSettings.load()
-    model = matting_model(settings.model)
+    model = matting_model(settings.model or profile_model(settings.profile))
     runtime = deps.runtime
     if runtime is None:
         raise RuntimeUnavailable(detail="the segmenter was wired without a runtime")
-    servicer = SegmenterServicer(Matting(runtime, deps.pool), default_model=model.name)
+    local = LocalModels(settings.model_repository, settings.policy)
+    matting = Matting(runtime, deps.pool, local=local, at_once=settings.large_at_once)
+    servicer = SegmenterServicer(matting, default_model=model.name)
 
     async def warm() -> None:
-        await runtime.ready([model.name])
+        await matting.ready(model.name)
 
     return [
         Registration(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from services.common.settings import ServiceSettings
 
 
@@ -12,5 +14,8 @@ class SegmenterSettings(ServiceSettings):
 
     service: ClassVar[str] = "segmenter"
 
-    model: str = "selfie"
-    """Matting model by its folder's name in model_repository/, where a job names none."""
+    model: str = ""
+    """Matting model by its folder's name in model_repository/, where a job names none; empty means the profile's."""
+
+    large_at_once: int = Field(default=2, ge=1, le=64)
+    """Most frames at the same time in a model of a megapixel: each takes a core for a second and much memory."""

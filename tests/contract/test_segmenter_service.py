@@ -130,7 +130,10 @@ async def test_more_than_64_frames_are_refused(house: House) -> None:
 
 async def test_the_models_are_listed_with_their_size(house: House) -> None:
     listed = (await house.stub.ListModels(pb.ListModelsRequest())).models
-    assert [(one.name, one.width, one.height) for one in listed] == [("selfie", 256, 144)]
+    assert [(one.name, one.width, one.height) for one in listed] == [
+        ("selfie", 256, 144),
+        ("isnet_general_use", 1024, 1024),
+    ]
 
 
 async def test_a_segmenter_without_a_runtime_is_not_wired(tmp_path: Path) -> None:
