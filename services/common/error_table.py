@@ -226,15 +226,17 @@ TABLE: dict[str, Explanation] = {
         "the weights of {model|a model} are not there[ ({path})]",
         "run `masquerade models pull`",
     ),
-    "MODEL_DIGEST_MISMATCH": _absent(
+    # What was named is not what it was promised to be, or not there: the command refuses and writes nothing.
+    "MODEL_DIGEST_MISMATCH": _refused(
         "the weights of {model|a model} are not the ones that were promised[: sha256 {found}][ instead of {expected}]",
         "run `masquerade models pull` again; if it stays so, the publisher's file has changed",
+        Code.FAILED_PRECONDITION,
     ),
     "MODEL_CONTRACT_MISMATCH": _absent(
         "the model [{model} ]does not fit its contract[: {problem}]",
         "run `masquerade models pull`, or mend the model's config.pbtxt",
     ),
-    "RUNTIME_UNAVAILABLE": _absent(
+    "RUNTIME_UNAVAILABLE": _refused(
         "the inference runtime [{runtime} ]does not answer[ at {target}][: {detail}]",
         "start it, or leave the setting out to use the runtime inside the process",
         Code.UNAVAILABLE,
