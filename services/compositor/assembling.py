@@ -130,11 +130,12 @@ def _tracks(
             continue
         remarks.add(f"audio stream {stream.index} ({stream.codec_context.name}) is encoded once as {wanted.codec}")
         context = stream.codec_context
-        rate, channels = context.sample_rate, context.channels
+        # More than eight channels have no layout that encoders know: two of them are kept.
+        rate, channels = context.sample_rate, context.channels if context.channels <= 8 else 2
         editor = (
             soundcut.Cutter(soundcut.cuts(table.pieces, table.time_base, rate), rate=rate, channels=channels)
             if table.pieces
-            else soundcut.Shifter(round(offset * rate))
+            else soundcut.Shifter(round(offset * rate), channels=channels)
         )
         source_end = table.pieces[-1].end if table.pieces else table.end
         last = round((source_end * table.time_base + _SOUND_BEYOND_S) * rate)

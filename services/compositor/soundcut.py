@@ -170,14 +170,23 @@ class Cutter:
 
 
 class Shifter:
-    """Where nothing is cut: the same line, moved by the common offset."""
+    """Where nothing is cut: the same line, moved by the common offset, with silence before sound that begins late.
 
-    def __init__(self, samples: int) -> None:
-        self._samples = samples
+    An encoder's priming lies before its first sample. Containers hide it before time 0 and nowhere else: a late track
+    would be heard to begin with it.
+    """
+
+    def __init__(self, samples: int, *, channels: int) -> None:
+        self._samples, self._channels = samples, channels
+        self._has_begun = False
 
     def take(self, block: Block) -> Iterator[Block]:
         """The block at its new place."""
-        yield Block(block.at - self._samples, block.samples)
+        at = block.at - self._samples
+        if not self._has_begun:
+            yield from silence(0, at, self._channels)
+            self._has_begun = True
+        yield Block(at, block.samples)
 
     def finish(self) -> Iterator[Block]:
         """Nothing is held."""

@@ -97,6 +97,18 @@ async def test_copied_sound_is_the_sources_sample_for_sample(name: str, mesh: Dr
         assert abs(is_at - (was_at - offset)) <= Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("start", [0, 0.010, 0.3])
+async def test_encoded_sound_is_in_step_whenever_it_begins(start: float, mesh: Driver, tmp_path: Path) -> None:
+    # Players of MP4 do not take MP2: it becomes AAC, whose priming must not be heard and must not move anything.
+    clip = make_clip(tmp_path / "a.mkv", frames=40, audio=Sound("mp2", start=start), flashes=[12, 33])
+    result = await mesh.transform(clip, segments=2)
+    (was_at, was), (is_at, now) = heard(clip), heard(result.file)
+    assert is_at == 0
+    assert np.abs(clicks_at(now) - clicks_at(was) - round(was_at * 48_000)).max() <= 48
+    silent = max(0, round(was_at * 48_000) - 480)
+    assert np.abs(now[:, :silent]).max(initial=0) < 0.01
+
+
 @pytest.mark.parametrize("segments", [1, 5])
 async def test_sound_and_picture_are_in_step_to_the_end_of_a_cut(segments: int, mesh: Driver, tmp_path: Path) -> None:
     # 29.97 frames a second and samples at 44.1 kHz: nothing of one divides the other, errors would add up.
