@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import InputMissing, InvalidSpec, NoSpace, NotAVideo, OutputExists, OutputUnwritable
-from services.common.media import signatures
+from services.common.media import signatures, structure
 from services.standalone.consent import Consent
 from services.standalone.ranges import Range
 
 CONTAINERS = ("mp4", "mov", "mkv", "webm")
+STATING_LENGTH = ("mp4", "matroska", "avi")
+"""Containers that say at their beginning how long they are: a few reads tell half a file from a whole one."""
+
 MIB = 1 << 20
 LEAST_FREE_BYTES = 8 * MIB
 COPIES_IN_STORE = 3
@@ -133,11 +136,13 @@ def inputs(order: Order) -> list[Path]:
 
 
 def _check_looks_like_video(path: Path) -> None:
-    """By its first bytes alone; what is behind them only a decoder in a process of its own may look at."""
+    """By its first bytes and stated length; what is inside only a decoder in a process of its own may look at."""
     with path.open("rb") as file:
         kind = signatures.kind_of(file, shown=str(path))
-    if kind not in signatures.CONTAINERS:
-        raise NotAVideo(path=str(path), found=kind)
+        if kind not in signatures.CONTAINERS:
+            raise NotAVideo(path=str(path), found=kind)
+        if kind in STATING_LENGTH:
+            structure.check_whole(file, kind, size_bytes=path.stat().st_size, shown=str(path))
 
 
 def _check_outputs(order: Order, *, replaces: bool) -> None:

@@ -19,7 +19,7 @@ import av.error
 import av.logging
 from av.stream import Disposition
 
-from services.common.errors import CorruptMedia, InputMissing, NotAVideo, NoVideoStream
+from services.common.errors import CorruptMedia, InputMissing, NotAVideo, NoVideoFrames, NoVideoStream
 from services.common.media import signatures, structure
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ def _opened(file: IO[bytes], shown: str) -> Iterator[InputContainer]:
             io_open=_refuse_nested,
         )
     except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, av.error.EOFError):
+            # A whole file, as far as it says, that ends where its first frame would be.
+            raise NoVideoFrames(path=shown) from error
         if kind in signatures.CONTAINERS:
             raise CorruptMedia(path=shown, detail=_said(error)) from error
         raise NotAVideo(path=shown, found=kind) from error
