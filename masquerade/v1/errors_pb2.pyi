@@ -65,6 +65,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_JOB_NOT_FOUND: _ClassVar[Reason]
     REASON_IDENTITY_NOT_FOUND: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
+    REASON_LINK_REFUSED: _ClassVar[Reason]
+    REASON_LINK_UNREACHABLE: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_NOT_A_VIDEO: Reason
 REASON_FORMAT_REFUSED: Reason
@@ -123,6 +125,8 @@ REASON_DEPENDENCY_MISSING: Reason
 REASON_JOB_NOT_FOUND: Reason
 REASON_IDENTITY_NOT_FOUND: Reason
 REASON_INTERNAL: Reason
+REASON_LINK_REFUSED: Reason
+REASON_LINK_UNREACHABLE: Reason
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "remedy", "stage", "frame")

@@ -211,6 +211,15 @@ TABLE: dict[str, Explanation] = {
         "check the name and that you may read it",
         Code.NOT_FOUND,
     ),
+    "LINK_REFUSED": _refused(
+        "{link|the link} is not followed[: {problem}]",
+        "give an http or https link to a public video, or fetch the file yourself and give that",
+    ),
+    "LINK_UNREACHABLE": _refused(
+        "what {link|the link} leads to cannot be fetched[: {detail}]",
+        "open it in a browser; if it plays there, try again later or fetch the file yourself",
+        Code.FAILED_PRECONDITION,
+    ),
     "NO_SPACE": _refused(
         "no space is left[ in {path}][: {needed_bytes} bytes are needed][, {free_bytes} are free]",
         "free some space, or set the data folder to another disk",

@@ -358,6 +358,18 @@ class Internal(MasqueradeError):
     reason = "INTERNAL"
 
 
+class LinkRefused(MasqueradeError):
+    """A link that leads where we do not go: another scheme, a private address, a page without a video."""
+
+    reason = "LINK_REFUSED"
+
+
+class LinkUnreachable(MasqueradeError):
+    """A link behind which nobody answers, or not with the file."""
+
+    reason = "LINK_UNREACHABLE"
+
+
 BY_REASON: dict[str, type[MasqueradeError]] = {cls.reason: cls for cls in MasqueradeError.__subclasses__()}
 """Reason without its REASON_ prefix, to its class."""
 
