@@ -47,7 +47,7 @@ INFERENCE_OVERFLOWS = Counter("masquerade_inference_overflows", "Requests that m
 RING_BYTES_USED = Gauge("masquerade_ring_bytes_used", "Shared memory for frames that is lent out.")
 RING_BYTES_TOTAL = Gauge("masquerade_ring_bytes_total", "Shared memory for frames in all.")
 CHILDREN = Counter("masquerade_children", "Children that worked on hostile bytes, by how they ended.", ("outcome",))
-JOBS = Gauge("masquerade_jobs", "Jobs by state.", ("state",))
+JOBS = Gauge("masquerade_jobs", "Jobs that this process runs, by state.", ("state",))
 JOBS_ENDED = Counter("masquerade_jobs_ended", "Jobs that ended, by state.", ("state",))
 LOOP_LAG = Gauge("masquerade_event_loop_lag_seconds", "Longest time in the last seconds that the event loop was held.")
 POOL_QUEUED = Gauge("masquerade_pool_queued", "Calls that wait for a worker of the CPU pool.")
@@ -57,16 +57,26 @@ LAG_PROBE_S = 0.1
 LAG_WINDOW_S = 5.0
 
 
-def segment_done(stage: str, *, frames: int, since: float) -> None:
+def segment_done(stage: str, *, since: float) -> None:
     """A segment has passed a stage; one that was found done is not told.
 
     Args:
         stage: analyse or render.
-        frames: how many it has.
         since: time.perf_counter() at its beginning.
     """
     SEGMENT_SECONDS.labels(stage).observe(time.perf_counter() - since)
+
+
+def frames_passed(stage: str, frames: int = 1) -> None:
+    """Frames have passed a stage, one by one or in groups, long before their segment has."""
     FRAMES.labels(stage).inc(frames)
+
+
+def frames_so_far(stage: str) -> float:
+    """Frames that passed a stage in this process, of all jobs."""
+    samples = (sample for family in FRAMES.collect() for sample in family.samples)
+    wanted = ("masquerade_frames_total", {"stage": stage})
+    return sum(sample.value for sample in samples if (sample.name, sample.labels) == wanted)
 
 
 class RingUsage:

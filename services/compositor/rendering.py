@@ -19,7 +19,7 @@ from masquerade.timeline import Shard, TimelineFormatError, read_shard, read_tim
 from services.common.errors import EncoderFailed, InvalidSpec, ObjectCorrupt
 from services.common.lanes.views import PlanesWanted, RgbWanted, ViewWanted, frame_nbytes
 from services.common.media.index import MediaIndex, read_index
-from services.common.metrics import segment_done
+from services.common.metrics import frames_passed, segment_done
 from services.compositor import backdrop, matte
 from services.compositor.backgrounds import colour_background, picture_background, read_picture
 from services.compositor.conveyor import Bounds, Conveyor, Tally
@@ -132,7 +132,7 @@ class Renderer:
         async with self._desks.desk(need) as peers:
             scenery = await self._scenery(order, index, peers, matting)
             rendered = await self._render(order, index, peers, bounds, scenery)
-        segment_done("render", frames=frames, since=begin)
+        segment_done("render", since=begin)
         return rendered
 
     async def _render(
@@ -147,6 +147,7 @@ class Renderer:
 
             async def deliver(frame: DecodedFrame) -> None:
                 await self._pool.run(sink.take, frame.planes)
+                frames_passed("render")
 
             for run in order.runs():
                 if scenery.backdrop is not None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from masquerade.facemesh import TexelGrid
 from services.common.errors import AnswerMismatch
+from services.common.metrics import frames_passed
 from services.common.planes import Planes, planes_nbytes
 from services.common.pool import Pool
 from services.detector.cuts import is_cut, thumbnail
@@ -196,6 +197,7 @@ class _Group:
         columns = await self._pool.run(_finished, planes, self._first, cuts, sightings, self._grid)
         for held in self._held:
             held.done()
+        frames_passed("analyse", self._last - self._first)
         return columns
 
     async def find(self, frame: int) -> Sequence[Sight]:

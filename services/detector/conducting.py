@@ -186,7 +186,7 @@ class Detection:
             )
         content = await self._pool.run(write_observations, seen)
         stored = await self._store.put_bytes(order.output_key, content)
-        segment_done("analyse", frames=span.frames, since=begin)
+        segment_done("analyse", since=begin)
         return SegmentAnalysed(stored, span.frames, len(seen.frame), is_reused=False)
 
     async def link(self, seen: Sequence[SegmentSeen], *, index_key: str, output_key: str) -> Linked:

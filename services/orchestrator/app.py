@@ -7,12 +7,13 @@ from importlib.metadata import version
 import masquerade
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.cpu import cpu_level
+from services.common.inference.models import read_models
 from services.orchestrator.client import WirePeers
 from services.orchestrator.convert import snapshot_of
 from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.peers import Environment
-from services.orchestrator.progress import Board
+from services.orchestrator.progress import Board, frames_counted
 from services.orchestrator.servicer import SERVICE, OrchestratorServicer
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.workflow import Workflow, WorkflowSettings
@@ -24,16 +25,20 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
     runtime = deps.runtime
 
     def environment() -> Environment:
+        cards = read_models(chosen.model_repository)
         return Environment(
             software=masquerade.__version__,
             runtime="none" if runtime is None else runtime.name,
-            models={} if runtime is None else runtime.digests(),
+            # Also those that a library runs, and the inference door does not serve.
+            models={name: card.digest for name, card in cards.items() if card.weights.sha256 is not None},
             # PyAV's wheel carries the encoders: its version names their build.
             encoder=f"av {version('av')}",
             machine=cpu_level(),
+            profile=chosen.profile,
+            policy=chosen.policy,
         )
 
-    board = Board()
+    board = Board(live_frames=frames_counted)
     workflow = Workflow(
         peers=WirePeers(deps.channels, step_s=chosen.step_timeout_s),
         store=deps.store,

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from masquerade.v1 import errors_pb2, job_pb2, media_pb2, timeline_pb2
 from services.orchestrator.engine import Run, RunStatus
 from services.orchestrator.failures import Failure
-from services.orchestrator.progress import STATE_OF_STAGE, JobState, Snapshot
+from services.orchestrator.progress import STATE_OF_STEP, JobState, Snapshot
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -111,13 +111,12 @@ def job(run: Run, snapshot: Snapshot) -> job_pb2.Job:
 
 def failure(failed: Failure) -> errors_pb2.Failure:
     """Why a job failed: the reason for programs, the sentences for people."""
-    error = failed.error()
-    stage = failed.stage.rpartition(".")[2].lower()
+    error, state = failed.error(), STATE_OF_STEP.get(failed.stage)
     return errors_pb2.Failure(
         reason=f"REASON_{failed.reason}",
         message=error.message(),
         remedy=error.remedy,
-        stage=STATE_OF_STAGE[stage].name.lower() if stage in STATE_OF_STAGE else failed.stage,
+        stage=failed.stage if state is None else state.name.lower(),
     )
 
 

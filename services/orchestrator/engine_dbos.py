@@ -167,6 +167,9 @@ class DbosEngine:
                 await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec)
         run = await self.get(job)
         assert run is not None, f"{job} was just enqueued"
+        if run.digest != digest:
+            # Another process was faster with the same id: what was enqueued first holds.
+            raise InvalidSpec(job=job, detail="this request id was used before with another spec")
         return run
 
     async def cancel(self, job: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from services.common.errors import JobNotFound
+from services.common import metrics
+from services.common.errors import InvalidSpec, JobNotFound
 from services.orchestrator.engine import Engine, JsonObject, Run, RunStatus
-from services.orchestrator.keys import job_id
+from services.orchestrator.keys import job_id, json_digest
 from services.orchestrator.progress import Board, Snapshot
 from services.orchestrator.spec import read_spec
 from services.orchestrator.workflow import TRANSFORM
@@ -46,6 +47,8 @@ class Jobs:
         read_spec(spec)
         job = job_id(tenant=tenant, request=request_id)
         known = await self._engine.get(job)
+        if known is not None and known.digest != json_digest(spec):
+            raise InvalidSpec(job=job, detail="this request id was used before with another spec")
         has_ended_badly = known is not None and known.status in (RunStatus.FAILED, RunStatus.CANCELLED)
         if known is not None and has_ended_badly and not retry:
             return known
@@ -76,6 +79,8 @@ class Jobs:
 
     async def cancel(self, job: str) -> tuple[Run, Snapshot]:
         """Stop a job and what it started; one that has ended stays as it is."""
-        await self.get(job)
-        await self._engine.cancel(job)
+        run, _ = await self.get(job)
+        if not run.status.is_final:
+            await self._engine.cancel(job)
+            metrics.JOBS_ENDED.labels("cancelled").inc()
         return await self.get(job)

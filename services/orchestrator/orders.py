@@ -43,7 +43,9 @@ class Orders:
         return self._index(self.spec.background.asset_key)
 
     def _index(self, asset_key: str) -> JsonObject:
-        parts = {"asset": self._digest(asset_key), "software": self._environment["software"]}
+        # The library that decodes is the one that encodes.
+        environment = self._environment
+        parts = {"asset": self._digest(asset_key), "software": environment["software"], "av": environment["encoder"]}
         return {"asset_key": asset_key, "index_key": self._key("index", parts)}
 
     def plan(self, index: Any, segment_frames: int) -> JsonObject:
@@ -81,6 +83,7 @@ class Orders:
             "index": index["index"]["digest"],
             "frames": segment["frames"],
             "detector": detector,
+            "decoder": self._environment["encoder"],
             **self._models(),
         }
         return {
@@ -97,7 +100,7 @@ class Orders:
         parts = {
             "index": index["index"]["digest"],
             "observations": [each["digest"] for each in observations],
-            "software": self._environment["software"],
+            **self._models(),
         }
         return {
             "index_key": index["index"]["key"],
@@ -196,9 +199,9 @@ class Orders:
             "record_json": json.dumps(record, sort_keys=True),
         }
 
-    def report_key(self) -> str:
-        """Where the report lies; a new one with each attempt, so the time of its beginning is part of it."""
-        return self._key("report", {"began_s": self.inputs["began_s"]}, suffix=".json")
+    def report_key(self, text: str) -> str:
+        """Where a report lies: under its own digest, because no two attempts took equally long."""
+        return self._key("report", text, suffix=".json")
 
     def _engine_options(self) -> dict[str, str]:
         drawn = all(identity.is_drawn for identity in self.spec.identities)
@@ -227,7 +230,8 @@ class Orders:
         return environment
 
     def _models(self) -> dict[str, Any]:
-        return {name: self._environment[name] for name in ("software", "runtime", "models", "machine")}
+        named = ("software", "runtime", "models", "machine", "profile", "policy")
+        return {name: self._environment[name] for name in named}
 
     def _digest(self, key: str) -> str:
         return str(self.inputs["digests"][key])

@@ -46,6 +46,12 @@ class Environment:
     machine: str = ""
     """Kind of processor: kernels are chosen by it."""
 
+    profile: str = "starter"
+    """What services choose where a job names nothing."""
+
+    policy: str = "commercial"
+    """What they may choose from."""
+
     def to_json(self) -> JsonObject:
         """As JSON."""
         return {
@@ -54,4 +60,6 @@ class Environment:
             "models": dict(sorted(self.models.items())),
             "encoder": self.encoder,
             "machine": self.machine,
+            "profile": self.profile,
+            "policy": self.policy,
         }

@@ -10,8 +10,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
+
+from services.common import metrics
 
 _WINDOW_S = 8.0
 _STATE_BITS, _FRAME_BITS = 4, 44
@@ -54,7 +56,17 @@ class _Stage:
     state: JobState
     total: int
     done: int = 0
+    """Frames of finished segments."""
+
+    live: float = 0.0
+    """The same and those of segments in flight; never less."""
+
     marks: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def shown(self) -> int:
+        """Segments in flight are not finished: never a frame more than all but one."""
+        return max(self.done, min(int(self.live), self.total - 1))
 
 
 class Board:
@@ -64,40 +76,46 @@ class Board:
         """Make an empty board.
 
         Args:
-            live_frames: a counter of frames done in a stage by this process, of all jobs, finer than segments; its
-                growth since the last finished segment is added to what is shown.
+            live_frames: a counter of frames that passed a stage in this process, of all jobs, finer than segments. Its
+                growth belongs to the one job that is in the stage; while several are, nobody knows whose it is, and
+                each shows its finished segments.
         """
         self._stages: dict[str, _Stage] = {}
-        self._counted: dict[str, float] = {}
-        self._live = live_frames
+        self._live_frames = live_frames
+        self._counted: dict[JobState, float] = {}
         self._rung = asyncio.Event()
 
     def enter(self, job: str, state: JobState, *, total: int = 0) -> None:
         """A job begins a stage of so many frames."""
+        self._count()
+        self._leave(job)
         self._stages[job] = _Stage(state, total, marks=deque([(time.monotonic(), 0)]))
-        self._recount(job, state)
+        metrics.JOBS.labels(state.name.lower()).inc()
         self._ring()
 
     def add(self, job: str, frames: int) -> None:
-        """So many more frames of the job's stage are done."""
+        """So many more frames of the job's stage are done, in a finished segment."""
+        self._count()
         stage = self._stages.get(job)
         if stage is not None:
             stage.done = min(stage.done + frames, stage.total)
-            self._recount(job, stage.state)
+            # A segment that was found finished passed no counter.
+            stage.live = max(stage.live, stage.done)
             self._ring()
 
     def forget(self, job: str) -> None:
         """The job is no longer run here."""
-        self._stages.pop(job, None)
-        self._counted.pop(job, None)
+        self._count()
+        self._leave(job)
         self._ring()
 
     def look(self, job: str) -> Snapshot | None:
         """How far a job of this process is."""
+        self._count()
         stage = self._stages.get(job)
         if stage is None:
             return None
-        done = self._shown(job, stage)
+        done = stage.shown
         now = time.monotonic()
         if not stage.marks or done > stage.marks[-1][1]:
             stage.marks.append((now, done))
@@ -115,32 +133,47 @@ class Board:
         except TimeoutError:
             return
 
-    def _shown(self, job: str, stage: _Stage) -> int:
-        if self._live is None or len(self._stages) > 1:
-            return stage.done
-        # Segments in flight are not finished: never show more than a frame less than all.
-        live = int(self._live(stage.state) - self._counted.get(job, 0.0))
-        return max(stage.done, min(live, max(stage.total - 1, 0)))
+    def _count(self) -> None:
+        """Give the frames that passed since the last time to the job that they must be of."""
+        if self._live_frames is None:
+            return
+        for state in _COUNTED:
+            now = self._live_frames(state)
+            growth = now - self._counted.get(state, now)
+            self._counted[state] = now
+            inside = [stage for stage in self._stages.values() if stage.state is state]
+            if len(inside) == 1:
+                inside[0].live += growth
 
-    def _recount(self, job: str, state: JobState) -> None:
-        if self._live is not None and job not in self._counted:
-            self._counted[job] = self._live(state)
+    def _leave(self, job: str) -> None:
+        stage = self._stages.pop(job, None)
+        if stage is not None:
+            metrics.JOBS.labels(stage.state.name.lower()).dec()
 
     def _ring(self) -> None:
         self._rung.set()
         self._rung = asyncio.Event()
 
 
-def with_attempt(snapshot: Snapshot, attempt: int) -> Snapshot:
-    """The snapshot of a certain attempt at the job."""
-    return replace(snapshot, attempt=attempt)
+_COUNTED = (JobState.ANALYSING, JobState.RENDERING)
 
 
-STATE_OF_STAGE: Mapping[str, JobState] = {
-    "analyse": JobState.ANALYSING,
-    "link": JobState.LINKING,
-    "render": JobState.RENDERING,
-    "assemble": JobState.ASSEMBLING,
-    "verify": JobState.VERIFYING,
-    "finalise": JobState.PUBLISHING,
+def frames_counted(state: JobState) -> float:
+    """Frames that passed a stage in this process."""
+    return metrics.frames_so_far("analyse" if state is JobState.ANALYSING else "render")
+
+
+STATE_OF_STEP: Mapping[str, JobState] = {
+    "inspect": JobState.ANALYSING,
+    "ingest.Index": JobState.ANALYSING,
+    "ingest.Plan": JobState.ANALYSING,
+    "detector.Enroll": JobState.ANALYSING,
+    "detector.AnalyseSegment": JobState.ANALYSING,
+    "detector.Link": JobState.LINKING,
+    "compositor.RenderSegment": JobState.RENDERING,
+    "compositor.Assemble": JobState.ASSEMBLING,
+    "compositor.Verify": JobState.VERIFYING,
+    "compositor.Finalise": JobState.PUBLISHING,
+    "report": JobState.PUBLISHING,
 }
+"""In which state a job is while it does a step: what people are told of where it failed."""

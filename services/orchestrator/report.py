@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,14 @@ class Findings:
     finalised: Any
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
+    peak_pss_mb: float
+    models: Mapping[str, str]
+    """Digests of the models that had a part in it, by name."""
 
 
-def record(spec: JobSpec, inputs: Mapping[str, Any], *, notes: Sequence[str], assembled: Any) -> dict[str, Any]:
+def record(
+    spec: JobSpec, inputs: Mapping[str, Any], *, models: Mapping[str, str], notes: Sequence[str], assembled: Any
+) -> dict[str, Any]:
     """What was done to the source, to stay beside the output: nothing in it depends on when or how often it ran."""
     environment = inputs["environment"]
     return {
@@ -55,7 +60,7 @@ def record(spec: JobSpec, inputs: Mapping[str, Any], *, notes: Sequence[str], as
             for identity in spec.identities
         ],
         "settings": settings(spec),
-        "models": environment["models"],
+        "models": dict(models),
         "runtime": environment["runtime"],
         "notes": [*notes, *assembled["notes"]],
     }
@@ -87,11 +92,11 @@ def settings(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-async def write(found: Findings, store: ObjectStore, key: str) -> JsonObject:
-    """Make the report and store it; answers the object's reference."""
+async def write(found: Findings, store: ObjectStore, key_of: Callable[[str], str]) -> JsonObject:
+    """Make the report and store it under the key that it gets by its text; answers the object's reference."""
     digest = await _plane_digest(found, store)
     text = json.dumps(_report(found, plane_digest=digest), indent=2, sort_keys=True)
-    stored = await store.put_bytes(key, text.encode())
+    stored = await store.put_bytes(key_of(text), text.encode())
     return {"key": stored.key, "digest": stored.digest, "size_bytes": stored.bytes}
 
 
@@ -126,7 +131,8 @@ def _report(found: Findings, *, plane_digest: str | None) -> dict[str, Any]:
         "machine": environment["machine"],
         "software": environment["software"],
         "settings": settings(found.spec),
-        "models": environment["models"],
+        "models": dict(found.models),
+        "peak_pss_mb": found.peak_pss_mb,
         "source_digest": found.inputs["digests"][found.spec.asset_key],
         "output_digest": found.finalised["artifact"]["digest"],
         "padded_from": _padded_from(info),

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.common import metrics
 from services.common.errors import InvalidSpec, NoIdentity, ObjectMissing
 from services.common.store.objects import ObjectStore
-from services.orchestrator import casting, report
+from services.common.tree_memory import Peak, TreeMemory
+from services.orchestrator import casting, models, report
 from services.orchestrator.engine import Body, JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.orders import Orders
@@ -52,6 +54,7 @@ class Workflow:
         self.environment = environment
         self.board = board
         self.settings = settings
+        self.memory = TreeMemory()
 
     def bodies(self) -> Mapping[str, Body]:
         """By the names under which runs are submitted."""
@@ -60,11 +63,14 @@ class Workflow:
     async def _transform(self, steps: Steps, value: JsonObject) -> JsonObject:
         try:
             spec = read_spec(value)
-            return await _Transform(self, steps, spec).run()
-        except WorkFailed:
-            raise
+            async with self.memory.watched() as peak:
+                result = await _Transform(self, steps, spec, peak).run()
         except Exception as error:
+            metrics.JOBS_ENDED.labels("failed").inc()
             raise WorkFailed(Failure.of(error)) from error
+        else:
+            metrics.JOBS_ENDED.labels("succeeded").inc()
+            return result
         finally:
             self.board.forget(steps.job)
 
@@ -78,10 +84,11 @@ class Workflow:
 class _Transform:
     """One job on its way through the stages."""
 
-    def __init__(self, workflow: Workflow, steps: Steps, spec: JobSpec) -> None:
+    def __init__(self, workflow: Workflow, steps: Steps, spec: JobSpec, peak: Peak) -> None:
         self._workflow = workflow
         self._steps = steps
         self._spec = spec
+        self._peak = peak
         self._board = workflow.board
         self._clock = _StageClock()
         self._notes: list[str] = []
@@ -111,7 +118,8 @@ class _Transform:
         self._notes += notes
         cast = casting.entries(chosen, {name: answer["identity"] for name, answer in identities.items()})
         rendered = await self._render(orders, index, plan, timeline=timeline, cast=cast, backdrop=backdrop)
-        outcome = await self._finish(orders, index, plan, rendered)
+        used = await self._models(inputs, timeline)
+        outcome = await self._finish(orders, index, plan, rendered, models=used)
         found = report.Findings(
             spec=spec,
             inputs=inputs,
@@ -123,9 +131,11 @@ class _Transform:
             rendered=rendered,
             notes=tuple(self._notes),
             seconds=self._clock.seconds,
+            peak_pss_mb=round(self._peak.mib, 1),
+            models=used,
             **outcome,
         )
-        written = await steps.call("report", lambda: report.write(found, self._workflow.store, orders.report_key()))
+        written = await steps.call("report", lambda: report.write(found, self._workflow.store, orders.report_key))
         return {
             "artifact": outcome["finalised"]["artifact"],
             "record": outcome["finalised"]["record"],
@@ -147,7 +157,7 @@ class _Transform:
             if stored is None:
                 raise ObjectMissing(key=key)
             digests[key] = stored.digest
-        return {"digests": digests, "environment": self._workflow.environment().to_json(), "began_s": int(time.time())}
+        return {"digests": digests, "environment": self._workflow.environment().to_json()}
 
     async def _background_index(self, orders: Orders) -> Any:
         if self._spec.background.kind != "video":
@@ -200,7 +210,17 @@ class _Transform:
                 ended=lambda answer: self._board.add(steps.job, int(str(answer["frames"]))),
             )
 
-    async def _finish(self, orders: Orders, index: Any, plan: Any, rendered: list[Any]) -> dict[str, Any]:
+    async def _models(self, inputs: Any, timeline: Any) -> dict[str, str]:
+        """Digests of the models that had a part in it."""
+        environment = inputs["environment"]
+        used = models.painted_with(self._spec, environment["models"], profile=environment["profile"])
+        if timeline:
+            used |= await models.looked_with(self._workflow.store, timeline["timeline"]["key"])
+        return dict(sorted(used.items()))
+
+    async def _finish(
+        self, orders: Orders, index: Any, plan: Any, rendered: list[Any], *, models: Mapping[str, str]
+    ) -> dict[str, Any]:
         with self._clock.stage("assemble"):
             self._board.enter(self._steps.job, JobState.ASSEMBLING)
             assembled = await self._ask("compositor.Assemble", orders.assemble(index, plan, rendered))
@@ -209,7 +229,7 @@ class _Transform:
             verified = await self._ask("compositor.Verify", orders.verify(index, plan, assembled))
         with self._clock.stage("finalise"):
             self._board.enter(self._steps.job, JobState.PUBLISHING)
-            record = report.record(self._spec, orders.inputs, notes=self._notes, assembled=assembled)
+            record = report.record(self._spec, orders.inputs, models=models, notes=self._notes, assembled=assembled)
             finalised = await self._ask("compositor.Finalise", orders.finalise(assembled, record))
         return {"assembled": assembled, "verified": verified, "finalised": finalised}
 
