@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from masquerade.timeline import ShardRef, Timeline, write_timeline
 from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2
 from services.common.errors import CorruptMedia
 from services.common.store.folder import FolderStore
@@ -21,7 +22,8 @@ from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board
 from services.orchestrator.workflow import TRANSFORM, Workflow, WorkflowSettings
 
-ENVIRONMENT = Environment("0.1.0", "onnxruntime-cpu-fp32", {"facemesh": "aa"}, "av 18", "x86-64-v3")
+MODELS = {"facemesh": "aa", "selfie": "bb", "never_asked": "cc"}
+ENVIRONMENT = Environment("0.1.0", "onnxruntime-cpu-fp32", MODELS, "av 18", "x86-64-v3")
 SEGMENTS = [{"number": 0, "frames": {"first": 0, "last": 48}}, {"number": 1, "frames": {"first": 48, "last": 90}}]
 
 
@@ -55,6 +57,8 @@ class ToySteps:
 class ToyPeers:
     """Answers as the services would, with digests of what was asked; every request must be a message of its RPC."""
 
+    store: FolderStore
+
     def __init__(self, *, people: int = 1, keep: Sequence[Any] = ()) -> None:
         self.asked: list[tuple[str, Any]] = []
         self._people, self._keep = people, list(keep)
@@ -68,6 +72,8 @@ class ToyPeers:
         module = {"ingest": ingest_pb2, "detector": detector_pb2, "compositor": compositor_pb2}[service]
         from_json(request, getattr(module, f"{method}Request"))
         answer = getattr(self, f"_{method.lower()}")(request)
+        if rpc == "detector.Link":
+            await self.store.put_bytes(str(request["output_key"]), TIMELINE)
         return to_json(from_json(answer, getattr(module, f"{method}Response")))
 
     def _index(self, request: Any) -> Any:
@@ -101,6 +107,11 @@ class ToyPeers:
         return {"artifact": ref(request["output_key"]), "record": ref(request["output_key"] + ".json")}
 
 
+MADE_BY = {"runtime": "any", "analysis": "3", "facemesh": "aa"}
+SHARD = ShardRef(0, 0, 90, "shard", "00", 0)
+TIMELINE = write_timeline(Timeline(64, 48, 90, segments=(SHARD,), tracks=(), people=(), cuts=(), made_by=MADE_BY))
+
+
 def ref(key: str) -> dict[str, Any]:
     return {"key": key, "digest": hashlib.sha256(key.encode()).hexdigest(), "size_bytes": 1}
 
@@ -129,6 +140,7 @@ async def run(
     workflow = Workflow(
         peers=peers, store=store, environment=lambda: environment, board=Board(), settings=WorkflowSettings()
     )
+    peers.store = store
     steps = ToySteps(lambda: dict(workflow.bodies()))
     return await workflow.bodies()[TRANSFORM](steps, spec)
 
@@ -151,7 +163,8 @@ async def test_a_face_job_asks_each_service_in_order_and_reports(store: FolderSt
     ]
     report = json.loads(await store.get_bytes(result["report"]["key"]))
     assert (report["frames_in"], report["frames_out"], report["max_pts_error_ms"]) == (90, 90, 0)
-    assert report["models"] == {"facemesh": "aa"}
+    assert report["models"] == {"facemesh": "aa"}, "models that had no part in it are not named"
+    assert report["peak_pss_mb"] > 10
     assert report["source_digest"] == hashlib.sha256(b"video").hexdigest()
     assert "p.jpg: a little dark" in report["warnings"]
     assert {"index", "analyse", "link", "render", "assemble", "verify", "finalise"} <= set(report["stages"])
@@ -162,6 +175,8 @@ async def test_without_a_face_nothing_is_analysed(store: FolderStore) -> None:
     await run(store, peers, {"asset_key": "anna/assets/video", "background": {"kind": 4}})
     assert not peers.of("detector.AnalyseSegment")
     assert all(request["timeline_key"] == "" for request in peers.of("compositor.RenderSegment"))
+    record = json.loads(peers.of("compositor.Finalise")[0]["record_json"])
+    assert record["models"] == {"selfie": "bb"}
 
 
 async def test_a_segment_of_which_nothing_is_kept_is_not_rendered(store: FolderStore) -> None:
@@ -205,7 +220,8 @@ async def test_what_changes_an_output_changes_its_key_and_no_other(
 async def test_another_runtime_or_another_model_makes_other_keys(store: FolderStore) -> None:
     before = ToyPeers()
     await run(store, before, SPEC)
-    for other in (replace(ENVIRONMENT, runtime="triton-fp16"), replace(ENVIRONMENT, models={"facemesh": "bb"})):
+    others: list[dict[str, Any]] = [{"runtime": "triton-fp16"}, {"models": {"facemesh": "bb"}}, {"profile": "studio"}]
+    for other in (replace(ENVIRONMENT, **change) for change in others):
         after = ToyPeers()
         await run(store, after, SPEC, environment=other)
         for rpc in ("detector.AnalyseSegment", "compositor.RenderSegment", "detector.Enroll"):
