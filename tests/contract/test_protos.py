@@ -30,7 +30,7 @@ def test_every_reason_has_one_class_one_row_and_one_number() -> None:
     from masquerade.v1 import errors_pb2
     from services.common import errors
 
-    names = {name.removeprefix("REASON_") for name in errors_pb2.Reason.keys()} - {"UNSPECIFIED"}
+    names = {name.removeprefix("REASON_") for name in errors_pb2.Reason.DESCRIPTOR.values_by_name} - {"UNSPECIFIED"}
     classes = {
         value.reason
         for value in vars(errors).values()
