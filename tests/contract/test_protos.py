@@ -21,7 +21,12 @@ def test_buf_finds_nothing_to_say() -> None:
 
 def test_the_committed_stubs_are_current() -> None:
     answer = subprocess.run(
-        [sys.executable, "protos/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "protos/generate.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr
 
