@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import ClassVar
 
 from pydantic import ByteSize, Field
 
 from services.common.settings import ServiceSettings
 from services.ingest.limits import MediaLimits
+from services.ingest.links import LinkLimits
 from services.ingest.serving import Bounds
 
 
@@ -60,6 +62,33 @@ class IngestSettings(ServiceSettings):
 
     decode_streams: int = Field(default=64, gt=0)
     """Decode streams at once, each with a child of its own; more are refused, as waiting could never end."""
+
+    link_bytes: ByteSize = ByteSize(4 << 30)
+    """Largest file that is fetched by a link."""
+
+    link_timeout_s: float = Field(default=1800.0, gt=0)
+    """Wall time to fetch it."""
+
+    link_rate: ByteSize = ByteSize(16 << 10)
+    """Least bytes a second at which it must come, over every half minute."""
+
+    link_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks that links may lead to although they are not public, on any TCP port: 10.1.0.0/16. None unless named."""
+
+    link_sites: tuple[str, ...] = ("default",)
+    """Sites whose pages yt-dlp may open, by its own names as regular expressions; `default` is all of them. Pages of no
+    known site are never searched for videos."""
+
+    def link_limits(self) -> LinkLimits:
+        """How far a link is followed."""
+        return LinkLimits(
+            most_bytes=int(self.link_bytes),
+            most_s=self.most_seconds,
+            wall_s=self.link_timeout_s,
+            rate_bytes_s=int(self.link_rate),
+            networks=self.link_networks,
+            sites=self.link_sites,
+        )
 
     def bounds(self) -> Bounds:
         """The same, as the domain takes it."""
