@@ -43,10 +43,13 @@ def _row(reason: str, explanation: Explanation) -> str:
 
 
 def main() -> None:
-    """Write the document where the first argument says, else to docs/errors.md of the checkout."""
-    default = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    path.write_text(render(), encoding="utf-8")
+    """Write docs/errors.md of the checkout; with `--check` only say whether it is as it would be written."""
+    document = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+    if sys.argv[1:] == ["--check"]:
+        if document.read_text(encoding="utf-8") != render():
+            sys.exit("docs/errors.md is not what the table says: run python -m services.common.errors_doc")
+        return
+    document.write_text(render(), encoding="utf-8")
 
 
 if __name__ == "__main__":
