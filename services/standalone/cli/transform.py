@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def transform(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The video.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="The video: a file, or an http(s) link to one.", show_default=False)
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="The result: .mp4, .mov, .mkv or .webm.")
     ],
@@ -49,24 +51,29 @@ def transform(
 ) -> None:
     """Put another face on a talker's head and another background behind it."""
     with told_in_a_line():
+        from services.standalone.fetching import on_disk
         from services.standalone.order import Order, check, read_background
         from services.standalone.ranges import parse_ranges
 
         chosen = options.flags(data=data, runtime=runtime, triton=triton, workers=workers, profile=profile)
         settings = options.load_settings(chosen)
-        order = Order(
-            source=source,
-            output=output,
-            faces=_faces(face or [], consent, settings),
-            background=read_background(background),
-            keep=parse_ranges(keep or [], option="--keep"),
-            apply=parse_ranges(apply or [], option="--apply"),
-            profile=settings.profile,
-            sheet=sheet,
-            report=report,
-        )
-        check(order, replaces=force, data_folder=settings.data)
-        carry_out(order, settings, chosen, replaces=force)
+        worn = _faces(face or [], consent, settings)
+        behind = read_background(background)
+        kept, acted = parse_ranges(keep or [], option="--keep"), parse_ranges(apply or [], option="--apply")
+        with on_disk(source, settings, chosen) as video:
+            order = Order(
+                source=video,
+                output=output,
+                faces=worn,
+                background=behind,
+                keep=kept,
+                apply=acted,
+                profile=settings.profile,
+                sheet=sheet,
+                report=report,
+            )
+            check(order, replaces=force, data_folder=settings.data)
+            carry_out(order, settings, chosen, replaces=force)
 
 
 def carry_out(order: Order, settings: StandaloneSettings, chosen: dict[str, object], *, replaces: bool) -> None:
