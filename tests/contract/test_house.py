@@ -1,4 +1,4 @@
-"""The house stands as docs/architecture.md draws it: arrows one way, protobuf at the doors, rooms of a size to live in."""
+"""The house stands as docs/architecture.md draws it: arrows one way, protobuf at the doors, rooms to live in."""
 
 from __future__ import annotations
 
