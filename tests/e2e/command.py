@@ -67,7 +67,7 @@ def run(*arguments: object, data: Path, **environment: str) -> Ended:
     return ended(start(*arguments, data=data, **environment))
 
 
-def processes_of(group: int, *, within_s: float = 2.0) -> bool:
+def processes_of(group: int, *, within_s: float = 6.0) -> bool:
     """Whether a process group has members; a child that was told to go gets a moment to do so."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
