@@ -36,7 +36,8 @@ from services.ingest.limits import MediaLimits
 from services.ingest.upright import Uprighter
 from services.segmenter.matting import Matting
 from services.segmenter.models import matting_model
-from services.swapper.engines import FaceCrop, Texture, complete, engine
+from services.swapper.engines import FaceCrop, Texture
+from services.swapper.registry import complete, engine
 
 MATTING = "selfie"
 BATCH = 8

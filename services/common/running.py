@@ -19,7 +19,7 @@ from services.common import child
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import MasqueradeError, exit_code_of
-from services.common.inference.runtime import open_runtime
+from services.common.inference.opening import open_runtime
 from services.common.lanes.handshake import LaneServicer
 from services.common.lanes.registry import REGIONS
 from services.common.logs import configure_logs

@@ -19,7 +19,8 @@ from masquerade.v1 import lane_pb2, lane_pb2_grpc
 from services.common import metrics
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
-from services.common.inference.runtime import Runtime, open_runtime
+from services.common.inference.opening import open_runtime
+from services.common.inference.runtime import Runtime
 from services.common.lanes.handshake import LaneServicer
 from services.common.pool import Pool
 from services.common.server import Server, build_server

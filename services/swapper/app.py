@@ -6,8 +6,8 @@ from masquerade import facemesh
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import ModelMissing
 from services.common.running import run_service
-from services.swapper.engines import engine
 from services.swapper.mesh.engine import warm as warm_mesh
+from services.swapper.registry import engine
 from services.swapper.servicer import SERVICE, SwapperServicer
 from services.swapper.settings import SwapperSettings
 from services.swapper.swapping import Swapping

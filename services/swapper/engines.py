@@ -1,15 +1,13 @@
-"""What a swap engine is, and which there are.
+"""What a swap engine is: the protocol, and what goes in and out of it.
 
 An engine puts a prepared source face onto faces in crops. It knows no frame, no job and no RPC; it keeps nothing
-between calls, so that any replica may answer any batch. A new engine is one module with a class as below and one line
-in `BUILT_IN`; tests register their own.
+between calls, so that any replica may answer any batch. Which engines there are stands in `registry.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 
 from masquerade.identity import Identity
 from services.common.arrays import Affine, Alpha8, Points, Rgb
-from services.common.errors import InvalidSpec, UnknownEngine
 
 Options = Mapping[str, str]
 """Options of an engine by name, every one of them set: the asked ones over the engine's defaults."""
@@ -119,65 +116,3 @@ class SwapEngine(Protocol):
             options: every option, set.
         """
         ...
-
-
-def _mesh() -> SwapEngine:
-    # Late, so that the registry can be listed without the machinery of every engine.
-    from services.swapper.mesh.engine import MeshEngine
-
-    return MeshEngine()
-
-
-BUILT_IN: dict[str, Callable[[], SwapEngine]] = {
-    "mesh": _mesh,
-}
-
-_registered: dict[str, SwapEngine] = {}
-
-
-def register(engine: SwapEngine) -> Callable[[], None]:
-    """Add an engine of one's own, under its own name.
-
-    Returns:
-        A call that takes it away again.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if engine.name in BUILT_IN or engine.name in _registered:
-        raise ValueError(f"there is an engine {engine.name!r} already")
-    _registered[engine.name] = engine
-    return partial(_registered.__delitem__, engine.name)
-
-
-def engine(name: str) -> SwapEngine:
-    """The engine of that name.
-
-    Raises:
-        UnknownEngine: there is none.
-    """
-    if name not in _registered:
-        if name not in BUILT_IN:
-            raise UnknownEngine(engine=name, known=", ".join(sorted({*BUILT_IN, *_registered})))
-        _registered[name] = BUILT_IN[name]()
-    return _registered[name]
-
-
-def engines() -> list[SwapEngine]:
-    """All engines, by name."""
-    return [engine(name) for name in sorted({*BUILT_IN, *_registered})]
-
-
-def complete(engine: SwapEngine, asked: Options) -> dict[str, str]:
-    """The asked options over the engine's defaults.
-
-    Raises:
-        InvalidSpec: the engine has no such option.
-    """
-    for name in asked:
-        if name not in engine.options:
-            known = ", ".join(engine.options) or "none"
-            raise InvalidSpec(
-                field=f"engine_options.{name}", problem=f"{engine.name} has no such option; it has {known}"
-            )
-    return {**engine.options, **asked}

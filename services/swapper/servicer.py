@@ -9,7 +9,7 @@ import grpc.aio
 from masquerade.v1 import swapper_pb2 as pb
 from masquerade.v1 import swapper_pb2_grpc
 from services.swapper import convert
-from services.swapper.engines import engines
+from services.swapper.registry import engines
 from services.swapper.swapping import Swapping
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["SwapperService"].full_name

@@ -12,7 +12,8 @@ from services.common.errors import AnswerMismatch, IdentityNotFound, ObjectCorru
 from services.common.pool import Pool
 from services.common.store.objects import ObjectStore
 from services.swapper.cache import ByteCache
-from services.swapper.engines import FaceCrop, Options, Patch, Source, SwapEngine, Texture, complete, engine
+from services.swapper.engines import FaceCrop, Options, Patch, Source, SwapEngine, Texture
+from services.swapper.registry import complete, engine
 
 FACES_PER_TASK = 4
 """Faces that one worker of the pool takes at once: some 25 ms of work, so that a cancelled batch ends soon."""

@@ -19,7 +19,7 @@ from masquerade.facemesh import LEFT_EYE, RIGHT_EYE
 from masquerade.timeline import SUBPIXELS
 from services.common.colour import ColourTags
 from services.common.errors import FaceCovered, FaceTurned
-from services.common.inference.runtime import open_runtime
+from services.common.inference.opening import open_runtime
 from services.common.planes import Planes, rgb_view
 from services.common.pool import Pool
 from services.detector.analysing import analyse_segment, room_for

@@ -17,7 +17,7 @@ from services.common.arrays import Tensor
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import FrameBatchInvalid, MasqueradeError, RuntimeUnavailable, UnknownModel
-from services.common.inference.runtime import open_runtime
+from services.common.inference.opening import open_runtime
 from services.common.lanes.handshake import Lanes, LaneServicer
 from services.common.lanes.payload import place_frames
 from services.common.lanes.pictures import Frames

@@ -37,7 +37,8 @@ from services.common.server import build_server
 from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.swapper import app
-from services.swapper.engines import FaceCrop, Options, Patch, Source, register
+from services.swapper.engines import FaceCrop, Options, Patch, Source
+from services.swapper.registry import register
 from services.swapper.settings import SwapperSettings
 from tests.support.faces import face_points, portrait, require_topology, scenery
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from services.common.arrays import Tensor
-from services.common.errors import InvalidSetting
 from services.common.inference.models import LicencePolicy
-from services.common.pool import Pool
 
 RuntimeKind: TypeAlias = Literal["onnxruntime", "triton"]
 
@@ -80,27 +78,3 @@ class RuntimeSettings(Protocol):
     def triton_shared_memory(self) -> bool:
         """Whether pictures are handed to Triton in /dev/shm."""
         ...
-
-
-def open_runtime(settings: RuntimeSettings, *, pool: Pool) -> Runtime:
-    """The runtime that the settings name. Nothing is loaded and nothing connected before the first call.
-
-    Args:
-        settings: where models run.
-        pool: where in-process models run.
-
-    Raises:
-        InvalidSetting: the runtime is unknown, or Triton has no target.
-    """
-    # Each runtime's library is imported where it is chosen: an image carries the one that it uses.
-    if settings.runtime == "onnxruntime":
-        from services.common.inference.onnx_runtime import OnnxRuntime
-
-        return OnnxRuntime(settings.model_repository, pool=pool, licence_policy=settings.policy)
-    if settings.runtime == "triton":
-        if not settings.triton:
-            raise InvalidSetting(setting="triton", problem="is empty, and the runtime is triton")
-        from services.common.inference.triton import TritonRuntime
-
-        return TritonRuntime(settings)
-    raise InvalidSetting(setting="runtime", value=settings.runtime, problem="is neither onnxruntime nor triton")

@@ -23,7 +23,7 @@ from services.common.errors import (
     UnknownModel,
 )
 from services.common.inference.onnx_runtime import OnnxRuntime
-from services.common.inference.runtime import open_runtime
+from services.common.inference.opening import open_runtime
 from services.common.inference.triton import TritonRuntime
 from services.common.pool import Pool
 from services.common.settings import ServiceSettings

@@ -9,7 +9,8 @@ import pytest
 
 from masquerade.identity import Identity
 from services.common.errors import InvalidSpec, UnknownEngine
-from services.swapper.engines import FaceCrop, Options, Patch, Source, complete, engine, engines, register
+from services.swapper.engines import FaceCrop, Options, Patch, Source
+from services.swapper.registry import complete, engine, engines, register
 
 
 class Dummy:
