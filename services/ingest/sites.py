@@ -33,19 +33,17 @@ class Quiet:
 def options(folder: Path, *, sites: Sequence[str], most_bytes: int, most_s: int, idle_s: float) -> dict[str, Any]:
     """What yt-dlp is told. No text of a user is in it."""
 
-    def refuse_long(info: dict[str, Any], *, incomplete: bool = False) -> str | None:
+    def refuse_endless(info: dict[str, Any], *, incomplete: bool = False) -> None:
         if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming"):
-            return "it is live"
+            raise _RefusedError("it is live")
         if (info.get("duration") or 0) > most_s:
-            return f"it is longer than {most_s} s"
-        return None
+            raise _RefusedError(f"it is longer than {most_s} s")
 
     return {
         "allowed_extractors": [*sites, f"-{GENERIC}"],
         "noplaylist": True,
         "playlist_items": "1",
-        "match_filter": refuse_long,
-        "break_on_reject": True,
+        "match_filter": refuse_endless,
         "format": _FORMAT,
         "max_filesize": most_bytes,
         "paths": {"home": str(folder)},
@@ -104,7 +102,7 @@ def download(ydl: Any, link: str, *, most_bytes: int) -> None:
         LinkUnreachable: the site does not give it.
         MediaLimitExceeded: it is too large.
     """
-    from yt_dlp.utils import DownloadCancelled, YoutubeDLError
+    from yt_dlp.utils import YoutubeDLError
 
     def watch(progress: dict[str, Any]) -> None:
         # `max_filesize` looks at what a server declares; this at what came.
@@ -116,8 +114,8 @@ def download(ydl: Any, link: str, *, most_bytes: int) -> None:
         failed = ydl.download([link])
     except _TooLargeError:
         raise MediaLimitExceeded(path=link, limit="bytes", most=most_bytes) from None
-    except DownloadCancelled as refusal:
-        raise LinkRefused(link=link, problem=_plain(refusal)) from refusal
+    except _RefusedError as refusal:
+        raise LinkRefused(link=link, problem=str(refusal)) from None
     except YoutubeDLError as problem:
         raise LinkUnreachable(link=link, detail=_plain(problem)) from problem
     if failed:
@@ -126,6 +124,10 @@ def download(ydl: Any, link: str, *, most_bytes: int) -> None:
 
 class _TooLargeError(Exception):
     """Not one of yt-dlp's own, so that it does not try again."""
+
+
+class _RefusedError(Exception):
+    """We do not want this video; yt-dlp's own exception for that loses its words."""
 
 
 def _plain(problem: Exception) -> str:

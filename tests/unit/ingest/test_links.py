@@ -230,6 +230,13 @@ async def test_a_site_that_points_into_the_house_is_refused_by_every_way(public,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("kind", "match"), [("live", "it is live"), ("long", "longer than 7200 s")])
+async def test_what_is_live_or_too_long_is_refused_before_it_is_fetched(public, tmp_path, kind, match):
+    with pytest.raises(LinkRefused, match=match):
+        await follow(public.link("/watch#") + public.link(f"/media?{kind}"), tmp_path)
+    assert public.asked == []
+
+
 async def test_a_site_that_sends_without_end_is_cut_off(public, tmp_path):
     public.answers["/media"] = never_ends(bytes(65536), pause_s=0)
     with pytest.raises(MediaLimitExceeded):
