@@ -19,7 +19,7 @@ from services.standalone import jobs, publishing
 from services.standalone.assets import Assets
 from services.standalone.clearing import clear
 from services.standalone.data_folder import DataFolder
-from services.standalone.memory import Peak, memory_watched
+from services.standalone.logbook import logged_in
 from services.standalone.mesh import Mesh, running_mesh
 from services.standalone.order import Order
 from services.standalone.progress_view import View
@@ -41,6 +41,8 @@ async def house(
     """
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(DataFolder(settings.data))
+        if first_port is None:
+            stack.enter_context(logged_in(folder.path, level=settings.log_level))
         await asyncio.to_thread(clear, folder, older_than_s=settings.kept_hours * 3600)
         stack.callback(REGIONS.close)
         stack.push_async_callback(asyncio.to_thread, child.close_nursery)
@@ -63,8 +65,7 @@ async def transform(mesh: Mesh, order: Order, view: View, *, replaces: bool) -> 
     spec = await jobs.spec_of(order, assets)
     view.say("loading the models")
     await mesh.warmed()
-    async with memory_watched() as peak:
-        job = await _done(mesh, order, spec, assets, view)
+    job = await _done(mesh, order, spec, assets, view)
     await publishing.publish(
         mesh.store,
         artifact_key=job.artifact.key,
@@ -73,7 +74,7 @@ async def transform(mesh: Mesh, order: Order, view: View, *, replaces: bool) -> 
         record=order.record,
         replaces=replaces,
     )
-    report = await _report(mesh, job, peak, seconds=time.monotonic() - began)
+    report = await _report(mesh, job, seconds=time.monotonic() - began)
     if order.report is not None:
         await asyncio.to_thread(
             publishing.write_text, order.report, json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -101,10 +102,10 @@ async def _done(mesh: Mesh, order: Order, spec: job_pb2.JobSpec, assets: Assets,
     raise OutputUnwritable(path=str(order.output), detail="its job's result is gone from the data folder")
 
 
-async def _report(mesh: Mesh, job: job_pb2.Job, peak: Peak, *, seconds: float) -> dict[str, Any]:
+async def _report(mesh: Mesh, job: job_pb2.Job, *, seconds: float) -> dict[str, Any]:
     """The job's own report and what only the command knows."""
     report: dict[str, Any] = json.loads(await mesh.store.get_bytes(job.report.key))
-    return {**report, "job": job.id, "peak_pss_mb": round(peak.mib, 1), "seconds": round(seconds, 3)}
+    return {**report, "job": job.id, "seconds": round(seconds, 3)}
 
 
 def _write_sheet(order: Order, report: Mapping[str, Any], out: Path) -> None:

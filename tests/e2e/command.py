@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_S = 50.0
 
@@ -67,13 +69,23 @@ def run(*arguments: object, data: Path, **environment: str) -> Ended:
     return ended(start(*arguments, data=data, **environment))
 
 
-def processes_of(group: int, *, within_s: float = 6.0) -> bool:
-    """Whether a process group has members; a child that was told to go gets a moment to do so."""
+def processes_of(group: int, *, within_s: float = 5.0) -> bool:
+    """Whether a process group has members that run; those that were told to go get a moment to do so."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
+    while _members(group):
+        if time.monotonic() > deadline:
+            return True
         time.sleep(0.05)
-    return True
+    return False
+
+
+def _members(group: int) -> list[int]:
+    """Ids of its processes, without those that have ended and wait for a slow init to take note."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found

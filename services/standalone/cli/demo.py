@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.standalone.cli import options
-from services.standalone.cli.ending import leave, run, told_in_a_line
+from services.standalone.cli.ending import leave_failed, run, told_in_a_line
 
 
 def demo(
@@ -34,7 +34,7 @@ def demo(
         try:
             made = run(work)
         except JobFailed as failed:
-            leave(failed.reason, failed.text, failed.remedy, failed.exit_code)
+            leave_failed(failed, data=settings.data)
         else:
             for what, path in made.items():
                 print(f"{what:<16}{path}")

@@ -7,12 +7,16 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from services.common.error_base import MasqueradeError
 
+if TYPE_CHECKING:
+    from services.standalone.jobs import JobFailed
+
 T = TypeVar("T")
-INTERRUPTED = 130
+FAULT, INTERRUPTED = 1, 130
 
 
 @contextmanager
@@ -26,11 +30,18 @@ def told_in_a_line() -> Iterator[None]:
         leave("CANCELLED", "it was interrupted", "run the same command again to go on", INTERRUPTED)
 
 
-def leave(reason: str, text: str, remedy: str, code: int) -> None:
+def leave(reason: str, text: str, remedy: str, code: int) -> NoReturn:
     """Say why in one line, and exit."""
     line = " ".join(f"{reason}: {text}. {remedy}".split())
     print(line, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def leave_failed(failed: JobFailed, *, data: Path) -> NoReturn:
+    """Say why a job failed; where the fault is ours, also where the details are."""
+    is_ours = failed.exit_code == FAULT
+    remedy = f"{failed.remedy} (the log is {data / 'masquerade.log'})" if is_ours else failed.remedy
+    leave(failed.reason, failed.text, remedy, failed.exit_code)
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.standalone.cli import options
-from services.standalone.cli.ending import leave, run, told_in_a_line
+from services.standalone.cli.ending import leave_failed, run, told_in_a_line
 
 if TYPE_CHECKING:
     from services.standalone.consent import Ask, Consent
@@ -91,7 +91,7 @@ def carry_out(order: Order, settings: StandaloneSettings, chosen: dict[str, obje
     try:
         report = run(work)
     except JobFailed as failed:
-        leave(failed.reason, failed.text, failed.remedy, failed.exit_code)
+        leave_failed(failed, data=settings.data)
     else:
         _tell(order, report)
 
