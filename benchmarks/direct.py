@@ -14,10 +14,12 @@ import numpy as np
 
 from masquerade.shards import read_shard, read_textures
 from services.common.arrays import Alpha8
+from services.common.inference.local import LocalModels
 from services.common.inference.runtime import Runtime
 from services.common.media.index import MediaIndex, Segment
 from services.common.planes import Planes, rgb_view
 from services.common.pool import Pool
+from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.compositor import blending, matte
 from services.compositor.backgrounds import picture_background, read_picture
@@ -64,6 +66,7 @@ class Loop:
         runtime: where models run.
         pool: for functions that ask for one.
         store: a folder for what Link writes.
+        local: models that a library runs by itself; the starter profile has none.
     """
 
     source: Path
@@ -71,10 +74,11 @@ class Loop:
     runtime: Runtime
     pool: Pool
     store: FolderStore
+    local: LocalModels
 
     async def cast(self, portrait: Path) -> tuple[Cast, dict[int, Texture], object]:
         """Analyse, link, enrol: who is where, and the prepared source."""
-        looker: Looker = detector("").make(self.runtime, self.pool)
+        looker: Looker = detector("").make(self.runtime, self.pool, self.local)
         picture = open_picture(portrait.read_bytes(), name=portrait.name, limits=ImageLimits())
         identity, _ = await enroll([Portrait(portrait.name, picture)], looker=looker, pool=self.pool)
         frames = self.index.frames
@@ -154,7 +158,7 @@ class Loop:
     async def _mattes(self, batch: list[OwnFrame]) -> dict[int, Alpha8]:
         model = matting_model(MATTING)
         small = np.stack([rgb_view(frame.planes, width=model.width, height=model.height) for frame in batch])
-        found = await Matting(self.runtime, self.pool).segment(small, model=MATTING)
+        found = await Matting(self.runtime, self.pool, local=self.local).segment(small, model=MATTING)
         return {frame.index: one for frame, one in zip(batch, found, strict=True)}
 
     def _behind(self, background: Path) -> Planes:
@@ -181,7 +185,14 @@ async def transform(
     Returns:
         Frames that were encoded.
     """
-    loop = Loop(source, index_video(source, MediaLimits()), runtime, pool, FolderStore(work))
+    loop = Loop(
+        source,
+        index_video(source, MediaLimits()),
+        runtime,
+        pool,
+        FolderStore(work),
+        LocalModels(ServiceSettings().model_repository, "commercial"),
+    )
     faces = await loop.cast(portrait) if portrait else None
     return await loop.render(out, faces, background)
 
