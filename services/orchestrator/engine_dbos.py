@@ -27,6 +27,7 @@ from dbos import (
     SetWorkflowID,
     WorkflowStatus,
 )
+from dbos import error as dbos_error
 
 from services.common.errors import DependencyMissing, InvalidSpec
 from services.orchestrator.dbos_steps import DbosSteps, Siblings, run_segment
@@ -277,3 +278,24 @@ def _quiet_logging() -> None:
     log = logging.getLogger("dbos")
     if not log.handlers:
         log.addHandler(logging.NullHandler())
+    if not any(isinstance(each, _Unexpected) for each in log.filters):
+        log.addFilter(_Unexpected())
+
+
+class _Unexpected(logging.Filter):
+    """Lets pass what DBOS alone knows.
+
+    A failed job carries its reason and a stopped one was meant to stop: to DBOS both are errors with a trace, once for
+    the job and once for each segment.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raised = record.exc_info[1] if record.exc_info else None
+        if isinstance(
+            raised, (WorkFailed, dbos_error.DBOSAwaitedWorkflowCancelledError, dbos_error.DBOSWorkflowCancelledError)
+        ):
+            return False
+        return not any(said in record.getMessage() for said in _EXPECTED)
+
+
+_EXPECTED = ("Asyncio task cancelled for workflow or step", "was cancelled during execution")

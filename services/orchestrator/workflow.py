@@ -6,13 +6,14 @@ answered, so that after a crash it takes the same way again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from services.common import metrics
-from services.common.errors import InvalidSpec, NoIdentity, ObjectMissing
+from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, ObjectMissing
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
 from services.orchestrator import casting, models, report
@@ -22,6 +23,8 @@ from services.orchestrator.orders import Orders
 from services.orchestrator.peers import Environment, Peers
 from services.orchestrator.progress import Board, JobState
 from services.orchestrator.spec import JobIdentity, JobSpec, read_spec
+
+log = logging.getLogger(__name__)
 
 TRANSFORM, ASK = "transform", "ask"
 
@@ -66,8 +69,16 @@ class Workflow:
             async with self.memory.watched() as peak:
                 result = await _Transform(self, steps, spec, peak).run()
         except Exception as error:
+            failure = Failure.of(error)
+            is_ours = not isinstance(error, (WorkFailed, MasqueradeError))
+            log.log(
+                logging.ERROR if is_ours else logging.INFO,
+                "job failed",
+                extra={"job": steps.job, "step": failure.stage, "fields": {"reason": failure.reason, **failure.fields}},
+                exc_info=error if is_ours else None,
+            )
             metrics.JOBS_ENDED.labels("failed").inc()
-            raise WorkFailed(Failure.of(error)) from error
+            raise WorkFailed(failure) from error
         else:
             metrics.JOBS_ENDED.labels("succeeded").inc()
             return result

@@ -99,13 +99,13 @@ async def test_a_typed_failure_of_a_segment_is_the_failure_of_the_job(open_engin
         return await steps.call("look", step)
 
     async with open_engine({**BODIES, "double": body}) as engine:
-        await engine.submit("job_a", "sum", {"values": list(range(40))}, tenant="anna")
+        await engine.submit("job_a", "sum", {"values": list(range(12))}, tenant="anna")
         run = await ended(engine, "job_a")
         assert run.failure is not None
         error = run.failure.error()
         assert isinstance(error, NoFaceInPortrait)
         assert (error.fields["portrait"], error.remedy) == ("anna.jpg", "look at the camera")
-        assert len(begun) < 40, "segments went on after one had failed"
+        assert len(begun) < 12, "segments went on after one had failed"
 
 
 async def test_a_failed_job_is_tried_once_more_under_the_same_id(open_engine: OpenEngine) -> None:
@@ -155,6 +155,21 @@ async def test_a_peer_that_is_away_is_asked_again_and_a_wrong_request_is_not(
         assert asked == ["away", "away", "away", "wrong"]
         assert run.failure is not None
         assert (run.failure.reason, run.failure.stage) == ("INVALID_SPEC", "wrong")
+
+
+async def test_a_failure_that_has_its_reason_is_not_logged_as_a_fault(
+    open_engine: OpenEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(steps: Steps, item: JsonObject) -> JsonObject:
+        async def step() -> JsonObject:
+            raise NoFaceInPortrait(portrait="anna.jpg")
+
+        return await steps.call("look", step)
+
+    async with open_engine({**BODIES, "double": body}) as engine:
+        await engine.submit("job_a", "sum", {"values": [1, 2]}, tenant="anna")
+        assert (await ended(engine, "job_a")).status == "failed"
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 async def test_cancelling_reaches_the_step_in_flight_within_two_seconds(open_engine: OpenEngine) -> None:
