@@ -13,6 +13,7 @@ from PIL import Image
 
 from services.common.errors import InputMissing, InvalidSpec, NoSpace, OutputExists, OutputUnwritable
 from services.standalone.order import Behind, Order, check, read_background
+from tests.clips import make_clip
 
 Make = Callable[..., Order]
 
@@ -20,7 +21,7 @@ Make = Callable[..., Order]
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
     """One that is in order."""
-    (tmp_path / "in.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))
+    make_clip(tmp_path / "in.mp4", frames=2, size=(64, 48))
     return Order(source=tmp_path / "in.mp4", output=tmp_path / "out.mp4", background=Behind("blur"))
 
 
