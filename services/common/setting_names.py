@@ -68,6 +68,9 @@ def read_file(path: Path) -> dict[str, Any]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSetting(setting=str(path), problem=str(error)) from None
+    except OSError as error:
+        # The data folder is a file, or may not be read: said here, because settings are what looks there first.
+        raise InvalidSetting(setting="data", value=str(path.parent), problem=error.strerror or str(error)) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -149,3 +149,9 @@ def test_secrets_are_not_printed() -> None:
     assert settings.s3_secret_key.get_secret_value() == "hush"
     assert all("hush" not in line.value for line in settings.lines())
     assert "hush" not in repr(settings)
+
+
+def test_a_data_folder_that_is_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    with pytest.raises(InvalidSetting, match="Not a directory"):
+        ServiceSettings.load({"data": tmp_path / "data"}, environ={})
