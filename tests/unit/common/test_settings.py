@@ -153,5 +153,5 @@ def test_secrets_are_not_printed() -> None:
 
 def test_a_data_folder_that_is_a_file_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
-    with pytest.raises(InvalidSetting, match="Not a directory"):
+    with pytest.raises(errors.InvalidSetting, match="Not a directory"):
         ServiceSettings.load({"data": tmp_path / "data"}, environ={})
