@@ -143,6 +143,12 @@ class DecodeGrant(_message.Message):
     def __init__(self, slots: _Optional[_Iterable[_Union[_frames_pb2.SlotLease, _Mapping]]] = ..., inline_bytes: _Optional[int] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[DecodedFrame]
+    def __init__(self, frames: _Optional[_Iterable[_Union[DecodedFrame, _Mapping]]] = ...) -> None: ...
+
+class DecodedFrame(_message.Message):
     __slots__ = ("index", "pts", "views", "payload", "top_field_first")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     PTS_FIELD_NUMBER: _ClassVar[int]

@@ -144,7 +144,10 @@ class ChildStream:
         """Say something to the child; waits while the child does not listen."""
         try:
             self._writer.writelines(encode(message))
-            await asyncio.wait_for(self._writer.drain(), self._limits.wall_s)
+            # Not wait_for: where the wait ends in the moment of being cancelled, that one forgets the cancellation
+            # (Python 3.11), and who was cancelled goes on for ever.
+            async with asyncio.timeout(self._limits.wall_s):
+                await self._writer.drain()
         except (ConnectionResetError, BrokenPipeError):
             # It ended. Why is in what it still said, or in its exit status: the reader of the stream will be told.
             if self._exit is not None and self._reader.at_eof():
@@ -173,7 +176,8 @@ class ChildStream:
 
     async def _next(self) -> list[Any]:
         try:
-            message = await asyncio.wait_for(self._read(), self._limits.wall_s)
+            async with asyncio.timeout(self._limits.wall_s):
+                message = await self._read()
             if message[0] in ("message", "result"):
                 return message
             raise self._told(message)

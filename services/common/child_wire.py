@@ -96,6 +96,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket, fds: tuple[int, ...] = ()) -> None:
         self._connection = connection
+        self._incoming = connection.makefile("rb")
         self.fds = fds
 
     def send(self, message: Message) -> None:
@@ -104,8 +105,8 @@ class Channel:
 
     def write(self, message: Message) -> None:
         """Write one message as it is."""
-        for piece in encode(message):
-            self._connection.sendall(piece)
+        # One system call for the many small pieces of the many small messages.
+        self._connection.sendall(b"".join(encode(message)))
 
     def receive(self) -> Message:
         """The parent's next message; EOFError when it has left."""
@@ -121,10 +122,7 @@ class Channel:
             yield message
 
     def _exactly(self, count: int) -> bytes:
-        got = bytearray()
-        while len(got) < count:
-            piece = self._connection.recv(min(count - len(got), 1 << 20))
-            if not piece:
-                raise EOFError
-            got += piece
-        return bytes(got)
+        got = self._incoming.read(count)
+        if len(got) < count:
+            raise EOFError
+        return got

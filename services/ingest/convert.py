@@ -71,8 +71,8 @@ def _boxes(crops: ingest_pb2.FrameCrops) -> list[Box]:
     return [(rect.x0, rect.y0, rect.x1, rect.y1) for rect in crops.rects]
 
 
-async def credits(requests: AsyncIterator[ingest_pb2.DecodeRequest]) -> AsyncIterator[Credit]:
-    """What the caller lends after it has opened the stream.
+async def grants(requests: AsyncIterator[ingest_pb2.DecodeRequest]) -> AsyncIterator[list[Credit]]:
+    """What the caller lends after it has opened the stream, as it was granted together.
 
     Raises:
         InvalidSpec: something other than a grant.
@@ -80,14 +80,19 @@ async def credits(requests: AsyncIterator[ingest_pb2.DecodeRequest]) -> AsyncIte
     async for request in requests:
         if request.WhichOneof("step") != "grant":
             raise InvalidSpec(field="step", problem="after open come grants")
-        for slot in request.grant.slots:
-            yield read_lease(slot)
+        granted: list[Credit] = [read_lease(slot) for slot in request.grant.slots]
         if request.grant.inline_bytes:
-            yield request.grant.inline_bytes
+            granted.append(request.grant.inline_bytes)
+        yield granted
 
 
-def decoded(given: Given, wanted: Sequence[ViewWanted], index: MediaIndex) -> ingest_pb2.DecodeResponse:
-    """One frame as an answer; where its pictures lie follows from what was asked."""
+def decoded(given: Sequence[Given], wanted: Sequence[ViewWanted], index: MediaIndex) -> ingest_pb2.DecodeResponse:
+    """Frames as an answer."""
+    return ingest_pb2.DecodeResponse(frames=[_frame(frame, wanted, index) for frame in given])
+
+
+def _frame(given: Given, wanted: Sequence[ViewWanted], index: MediaIndex) -> ingest_pb2.DecodedFrame:
+    """One frame; where its pictures lie follows from what was asked."""
     shapes = [view.shapes(given.number) for view in wanted]
     offsets = iter(lay_out([shape for group in shapes for shape in group])[0])
     answered = [
@@ -97,7 +102,7 @@ def decoded(given: Given, wanted: Sequence[ViewWanted], index: MediaIndex) -> in
         for number, (view, group) in enumerate(zip(wanted, shapes, strict=True))
         if group
     ]
-    return ingest_pb2.DecodeResponse(
+    return ingest_pb2.DecodedFrame(
         index=given.number,
         pts=given.pts,
         views=answered,

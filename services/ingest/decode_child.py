@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
 from services.common.child_wire import Channel
 from services.common.colour import ColourTags
+from services.common.errors import MasqueradeError
 from services.common.lanes.views import CoverWanted, CropsWanted, PlanesWanted, RgbWanted, Span, ViewWanted
 from services.common.media.container import open_media
 from services.common.media.index import read_index, write_index
@@ -39,7 +41,7 @@ def index_file(limits: Mapping[str, int], name: str, *, fds: Sequence[int]) -> b
 def decode_views(
     channel: Channel, index: bytes, first: int, last: int, views: Sequence[Mapping[str, Any]], name: str
 ) -> None:
-    """Decode a range; hear a slot as `[offset, nbytes]` for each frame, say `[number]` when it is written.
+    """Decode a range; hear slots as `[[offset, nbytes], ...]`, say `[number, ...]` when all heard are written.
 
     The first descriptor is the media file, the second the memory. A frame is decoded before its slot is waited for, so
     that decoding and consuming overlap by one frame.
@@ -48,11 +50,24 @@ def decode_views(
     known = read_index(index)
     writer = ViewWriter(known.picture, [unpacked_view(view) for view in views], name=name)
     memory = memoryview(mmap.mmap(region, os.fstat(region).st_size))  # unmapped by the end of the process
+    slots: deque[tuple[int, int]] = deque()
+    written: list[int] = []
     with _file(media) as file:
-        for number, frame in decode_range(file, known, first, last, name=name):
-            offset, nbytes = channel.receive()
-            writer.write(number, frame, memory[offset : offset + nbytes])
-            channel.send([number])
+        try:
+            for number, frame in decode_range(file, known, first, last, name=name):
+                if not slots:
+                    slots.extend(channel.receive())
+                offset, nbytes = slots.popleft()
+                writer.write(number, frame, memory[offset : offset + nbytes])
+                written.append(number)
+                if not slots:
+                    channel.send(written)
+                    written = []
+        except MasqueradeError:
+            # What is whole is given, the error comes behind it.
+            if written:
+                channel.send(written)
+            raise
 
 
 def _file(fd: int) -> IO[bytes]:

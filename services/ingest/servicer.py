@@ -68,7 +68,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         frames = range(order.frames.first, order.frames.last)
         views = convert.views(order.views, index)
         self._ingest.check(index, frames, views)
-        decoding = self._ingest.decode(asset_key, index, frames, views, convert.credits(requests))
+        decoding = self._ingest.decode(asset_key, index, frames, views, convert.grants(requests))
         async with aclosing(decoding) as given:
-            async for frame in given:
-                yield convert.decoded(frame, views, index)
+            async for frames_given in given:
+                yield convert.decoded(frames_given, views, index)

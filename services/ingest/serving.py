@@ -138,9 +138,9 @@ class Ingest:
         index: MediaIndex,
         frames: range,
         views: Sequence[ViewWanted],
-        credits: AsyncIterator[Credit],
-    ) -> AsyncGenerator[Given, None]:
-        """Give the frames of a range, each into the memory that the next credit names.
+        grants: AsyncIterator[Sequence[Credit]],
+    ) -> AsyncGenerator[list[Given], None]:
+        """Give the frames of a range, each into the memory that the next credit names, those granted together together.
 
         Closing the iterator ends the child. Frames, views and index must have passed `check`.
 
@@ -149,8 +149,8 @@ class Ingest:
             CorruptMedia, TruncatedMedia, DecoderDied, DecodeTimeout: what the video did.
             Overloaded: too many streams.
         """
-        first = await anext(credits, None)
-        if first is None:
+        first = await _first(grants)
+        if not first:
             return
         with contextlib.ExitStack() as held:
             held.enter_context(self._counted())
@@ -169,11 +169,11 @@ class Ingest:
                         about=name,
                     ) as child,
                     aclosing(
-                        give_frames(child, memory, _chained(first, credits), index=index, views=views, frames=frames)
+                        give_frames(child, memory, _chained(first, grants), index=index, views=views, frames=frames)
                     ) as given,
                 ):
-                    async for frame in given:
-                        yield frame
+                    async for written in given:
+                        yield written
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -197,10 +197,18 @@ class Ingest:
         return bytes(answer)
 
 
-async def _chained(first: Credit, rest: AsyncIterator[Credit]) -> AsyncIterator[Credit]:
+async def _first(grants: AsyncIterator[Sequence[Credit]]) -> Sequence[Credit]:
+    """The first grant that lends anything; nothing if there is none."""
+    async for granted in grants:
+        if granted:
+            return granted
+    return ()
+
+
+async def _chained(first: Sequence[Credit], rest: AsyncIterator[Sequence[Credit]]) -> AsyncIterator[Sequence[Credit]]:
     yield first
-    async for credit in rest:
-        yield credit
+    async for granted in rest:
+        yield granted
 
 
 def _shown(asset_key: str) -> str:

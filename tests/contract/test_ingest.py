@@ -363,7 +363,7 @@ async def _pulled(pull: FramePull, told: Callable[[int], None]) -> None:
 
 async def _end_of(call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
     """Hear the last words, close our side, hear the error."""
-    assert (await call.read()).index == LAST_WORDS
+    assert await call.read() == LAST_WORDS
     await call.done_writing()
     await call.read()
 

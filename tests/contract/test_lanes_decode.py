@@ -33,7 +33,7 @@ HD = ColourTags(1, 1)
 WIDTH, HEIGHT = 32, 16
 PLANES = PlanesWanted(WIDTH, HEIGHT)
 
-Spoil = Callable[[pb.DecodeResponse], Sequence[pb.DecodeResponse]]
+Spoil = Callable[[pb.DecodedFrame], Sequence[pb.DecodedFrame]]
 Connect = Callable[["Decoder"], Awaitable[ingest_pb2_grpc.IngestServiceStub]]
 
 
@@ -56,14 +56,14 @@ class Decoder(ingest_pb2_grpc.IngestServiceServicer):
             lease = await anext(grants)
             for answer in self.spoil(self._answer(index, lease)):
                 self.sent += 1
-                yield answer
+                yield pb.DecodeResponse(frames=[answer])
 
     async def _grants(self, requests: AsyncIterator[pb.DecodeRequest]) -> AsyncIterator[Any]:
         async for request in requests:
             for lease in request.grant.slots or [None]:
                 yield lease
 
-    def _answer(self, index: int, lease: Any) -> pb.DecodeResponse:
+    def _answer(self, index: int, lease: Any) -> pb.DecodedFrame:
         groups = [self._pictures(view, index) for view in self.opened.views]
         images = wire.place_pictures([picture for group in groups for picture in group], lease)
         rest = iter(images.images)
@@ -73,7 +73,7 @@ class Decoder(ingest_pb2_grpc.IngestServiceServicer):
                 is_planes = isinstance(group[0], Planes)
                 colour = wire.colour_message(HD) if is_planes else None
                 views.append(pb.DecodedView(view=number, images=[next(rest) for _ in group], colour=colour))
-        return pb.DecodeResponse(index=index, pts=10 * index, views=views, payload=images.payload)
+        return pb.DecodedFrame(index=index, pts=10 * index, views=views, payload=images.payload)
 
     def _pictures(self, view: pb.View, index: int) -> list[Picture]:
         if view.HasField("frames") and not view.frames.first <= index < view.frames.last:
@@ -259,16 +259,16 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_lent(connect: Connect, 
 
 
 def change(**fields: Any) -> Spoil:
-    def spoil(answer: pb.DecodeResponse) -> list[pb.DecodeResponse]:
+    def spoil(answer: pb.DecodedFrame) -> list[pb.DecodedFrame]:
         if answer.index == 7:
-            answer.MergeFrom(pb.DecodeResponse(**fields))
+            answer.MergeFrom(pb.DecodedFrame(**fields))
         return [answer]
 
     return spoil
 
 
-def edit(action: Callable[[pb.DecodeResponse], Any]) -> Spoil:
-    def spoil(answer: pb.DecodeResponse) -> list[pb.DecodeResponse]:
+def edit(action: Callable[[pb.DecodedFrame], Any]) -> Spoil:
+    def spoil(answer: pb.DecodedFrame) -> list[pb.DecodedFrame]:
         if answer.index == 7:
             action(answer)
         return [answer]
@@ -320,7 +320,7 @@ async def test_a_peer_that_fails_is_heard_whatever_we_are_saying(connect: Connec
 
         async def decode(self, requests: AsyncIterator[pb.DecodeRequest]) -> AsyncGenerator[pb.DecodeResponse, None]:
             async for answer in super().decode(requests):
-                if answer.index == at:
+                if answer.frames[0].index == at:
                     raise CorruptMedia(at=f"frame {at}")
                 yield answer
 

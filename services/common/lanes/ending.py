@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from masquerade.v1 import ingest_pb2 as pb
 
-LAST_WORDS: Final = -1
-"""Index of an answer that is no frame: an error follows."""
+LAST_WORDS: Final = pb.DecodeResponse()
+"""An answer without a frame: an error follows."""
 
 GRACE_S: Final = 2.0
 """How long a caller may take to close its side; then it gets the status all the same, and perhaps does not hear it."""
@@ -50,7 +50,7 @@ async def answered(context: _Context, requests: Requests, answer: Callable[[Requ
             async for response in answers:
                 yield response
     except Exception:
-        yield pb.DecodeResponse(index=LAST_WORDS)
+        yield LAST_WORDS
         await _until_closed(pending)
         raise
     finally:

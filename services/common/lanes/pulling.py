@@ -6,12 +6,14 @@
                 use(frame.planes)
 
 Memory is lent ahead of the decoder up to `max_bytes`; releasing a frame is what lets the decoder go on. A frame whose
-release is forgotten therefore stops the stream instead of growing it.
+release is forgotten therefore stops the stream instead of growing it. Slots are lent several at a time, and come back
+with several frames in an answer: every message costs both ends a turn of their loops.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
@@ -23,7 +25,6 @@ from masquerade.v1 import frames_pb2, media_pb2
 from masquerade.v1 import ingest_pb2 as pb
 from services.common.errors import AnswerMismatch, MasqueradeError
 from services.common.lanes import payload as wire
-from services.common.lanes.ending import LAST_WORDS
 from services.common.lanes.frame import DecodedFrame
 from services.common.lanes.lane import PATIENCE_S, QUARANTINE_S, Lane, answered_bytes
 from services.common.lanes.pictures import Picture, PixelFormat, Shape, read_picture
@@ -34,6 +35,16 @@ DecodeCall: TypeAlias = "aio.StreamStreamCall[pb.DecodeRequest, pb.DecodeRespons
 
 SLOT_FLOOR_BYTES: Final = 64
 """A frame of which nothing but its PTS is wanted still needs a slot: a slot is what asks for a frame."""
+
+TOGETHER: Final = 8
+"""Most slots in one grant."""
+
+TOGETHER_SHARE: Final = 4
+"""What is lent together is at most this part of all that may be lent: the decoder works in what is left meanwhile."""
+
+GATHER_S: Final = 0.05
+"""How long freed memory waits for more of it before it is lent again alone. The caller has frames in hand meanwhile;
+and if it holds all of them and needs one more, that one is late by this and no more."""
 
 LET_IN_S: Final = 0.25
 """How long we wait for a peer to let the stream in before we speak all the same; ours answer at once, see `ending`."""
@@ -90,13 +101,14 @@ class FramePull:
         self._lent: deque[tuple[Slot | None, int]] = deque()
         self._held: set[DecodedFrame] = set()
         self._lent_bytes = 0
+        self._room_wanted = 0
         self._room = asyncio.Event()
         self._saying = asyncio.Lock()
         self._is_ending = False
         self._running: tuple[DecodeCall, asyncio.Task[None]] | None = None
 
     async def __aenter__(self) -> FramePull:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         call = self._stub.Decode()
         self._running = call, asyncio.create_task(self._grant(call), name="decode grants")
         return self
@@ -127,14 +139,18 @@ class FramePull:
             RingFull: no memory became free to lend.
         """
         call, granting = self._started()
-        for index in range(self._first, self._last):
-            answer = await self._next(call, granting)
-            if answer is None or answer.index != index:
-                said = "the end of the stream" if answer is None else f"frame {answer.index}"
-                raise AnswerMismatch(asked=f"frame {index}", answered=said, peer="ingest")
-            yield self._received(answer)
+        index = self._first
+        while index < self._last:
+            answered = await self._next(call, granting)
+            if not answered:
+                raise AnswerMismatch(asked=f"frame {index}", answered="the end of the stream", peer="ingest")
+            for answer in answered:
+                if answer.index != index or index == self._last:
+                    raise AnswerMismatch(asked=f"frame {index}", answered=f"frame {answer.index}", peer="ingest")
+                index += 1
+                yield self._received(answer)
         # The stream must end here by itself: a frame too many is as wrong as one too few.
-        if await self._next(call, granting) is not None:
+        if await self._next(call, granting):
             raise AnswerMismatch(asked=f"{self._last - self._first} frames", answered="more", peer="ingest")
 
     def _started(self) -> tuple[DecodeCall, asyncio.Task[None]]:
@@ -142,8 +158,8 @@ class FramePull:
             raise RuntimeError("a pull is entered before it is iterated: async with FramePull(...) as pull")
         return self._running
 
-    async def _next(self, call: DecodeCall, granting: asyncio.Task[None]) -> pb.DecodeResponse | None:
-        """The next answer, None at the end of the stream; raises what stopped the lending, if something did."""
+    async def _next(self, call: DecodeCall, granting: asyncio.Task[None]) -> Sequence[pb.DecodedFrame]:
+        """The next frames, none at the end of the stream; raises what stopped the lending, if something did."""
         reading = asyncio.ensure_future(call.read())
         try:
             await asyncio.wait({reading, granting}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,10 +168,11 @@ class FramePull:
             answer = await reading
         finally:
             reading.cancel()
-        if isinstance(answer, pb.DecodeResponse) and answer.index == LAST_WORDS:
+        if isinstance(answer, pb.DecodeResponse) and not answer.frames:
+            # These were its last words (see `ending`).
             await self._fall_silent(call)
             answer = await call.read()
-        return answer if isinstance(answer, pb.DecodeResponse) else None
+        return answer.frames if isinstance(answer, pb.DecodeResponse) else ()
 
     async def _fall_silent(self, call: DecodeCall) -> None:
         """Let no write be on the way when the peer's error comes, or gRPC would put its own in place of it."""
@@ -178,23 +195,56 @@ class FramePull:
         """Lend memory for every frame of the range, as far ahead as allowed."""
         await _let_in(call)
         await self._say(call, pb.DecodeRequest(open=self._open))
-        for index in range(self._first, self._last):
-            if self._is_ending:
-                return
-            nbytes = max(SLOT_FLOOR_BYTES, frame_nbytes(self._views, index))
-            while self._lent_bytes and self._lent_bytes + nbytes > self._max_bytes:
-                self._room.clear()
-                await self._room.wait()
-            ring = self._lane.ring
-            slot = None if ring is None else await ring.acquire(nbytes, timeout=PATIENCE_S)
-            self._lent.append((slot, nbytes))
-            self._lent_bytes += nbytes
-            grant = pb.DecodeGrant(inline_bytes=nbytes)
-            if slot is not None:
-                grant = pb.DecodeGrant(slots=[wire.lease_message(slot.ref)])
+        index = self._first
+        while index < self._last and not self._is_ending:
+            grant = pb.DecodeGrant()
+            for nbytes in await self._room_for(index):
+                slot = await self._slot(nbytes, has_others=bool(grant.slots))
+                if slot is None and grant.slots:
+                    break
+                self._lent.append((slot, nbytes))
+                self._lent_bytes += nbytes
+                index += 1
+                if slot is None:
+                    # Pixels in messages are large enough to be paid for, and to go, alone.
+                    grant.inline_bytes = nbytes
+                    break
+                grant.slots.append(wire.lease_message(slot.ref))
             await self._say(call, pb.DecodeRequest(grant=grant))
 
-    def _received(self, answer: pb.DecodeResponse) -> DecodedFrame:
+    async def _slot(self, nbytes: int, *, has_others: bool) -> Slot | None:
+        """Memory for a frame, waited for if nothing else can be lent meanwhile; None where frames come inline."""
+        ring = self._lane.ring
+        if ring is None:
+            return None
+        return ring.try_acquire(nbytes) if has_others else await ring.acquire(nbytes, timeout=PATIENCE_S)
+
+    async def _room_for(self, index: int) -> list[int]:
+        """Sizes of the frames from `index` on that may be lent now: one at least, and soon, or several."""
+        ahead = range(index, min(index + TOGETHER, self._last))
+        sizes = [max(SLOT_FLOOR_BYTES, frame_nbytes(self._views, number)) for number in ahead]
+        await self._room_of(sizes[0])
+        share = self._max_bytes // TOGETHER_SHARE
+        together = next((n for n in range(1, len(sizes)) if sum(sizes[: n + 1]) > share), len(sizes))
+        try:
+            async with asyncio.timeout(GATHER_S):
+                await self._room_of(sum(sizes[:together]))
+        except TimeoutError:
+            together = next(n for n in range(together, 0, -1) if n == 1 or self._has_room(sum(sizes[:n])))
+        return sizes[:together]
+
+    async def _room_of(self, nbytes: int) -> None:
+        """Wait until so many bytes more may be lent."""
+        while not self._has_room(nbytes):
+            self._room_wanted = nbytes
+            self._room.clear()
+            await self._room.wait()
+
+    def _has_room(self, nbytes: int) -> bool:
+        """Whether so many bytes more may be lent; one frame always may."""
+        return not self._lent_bytes or self._lent_bytes + nbytes <= self._max_bytes
+
+    def _received(self, answer: pb.DecodedFrame) -> DecodedFrame:
         """An answer as a frame, in the memory that was lent for it."""
         if not self._lent:
             raise AnswerMismatch(asked="frames for which memory was lent", answered="one more", peer="ingest")
@@ -214,7 +264,7 @@ class FramePull:
         self._held.add(frame)
         return frame
 
-    def _pictures(self, answer: pb.DecodeResponse, slot: Slot | None) -> dict[int, list[Picture]]:
+    def _pictures(self, answer: pb.DecodedFrame, slot: Slot | None) -> dict[int, list[Picture]]:
         """The pictures of each view, checked against what was asked of this frame."""
         given = {view.view: view for view in answer.views}
         asked = {number: view.shapes(answer.index) for number, view in enumerate(self._views)}
@@ -246,12 +296,16 @@ class FramePull:
 
     def _returned(self, frame: DecodedFrame, nbytes: int) -> None:
         """A frame was released, on whatever thread: its bytes may be lent again."""
-        self._loop.call_soon_threadsafe(self._make_room, frame, nbytes)
+        if threading.get_ident() == self._thread:
+            self._make_room(frame, nbytes)
+        else:
+            self._loop.call_soon_threadsafe(self._make_room, frame, nbytes)
 
     def _make_room(self, frame: DecodedFrame, nbytes: int) -> None:
         self._held.discard(frame)
         self._lent_bytes -= nbytes
-        self._room.set()
+        if self._has_room(self._room_wanted):
+            self._room.set()
 
 
 async def _let_in(call: DecodeCall) -> None:

@@ -302,7 +302,7 @@ async def test_a_stream_that_is_left_early_leaves_no_child(clip: Callable[[str],
     views = [PlanesWanted(index.width, index.height)]
     stream = ingest.decode("t/assets/good", index, range(48), views, _inline(frame_nbytes(views, 0), 48))
     async for given in stream:
-        if given.number == 3:
+        if given[0].number == 3:
             break
     assert _children() == 1
     await stream.aclose()
@@ -327,13 +327,14 @@ async def test_a_child_that_takes_too_much_memory_is_an_error_of_the_video(
 
 async def _inline(nbytes: int, count: int):  # type: ignore[no-untyped-def]
     for _ in range(count):
-        yield nbytes
+        yield [nbytes]
 
 
 async def _pulled(ingest: Ingest, index: MediaIndex) -> list[int]:
     views = [PlanesWanted(index.width, index.height)]
-    credits = _inline(frame_nbytes(views, 0), index.frames)
-    return [g.number async for g in ingest.decode("t/assets/good", index, range(index.frames), views, credits)]
+    grants = _inline(frame_nbytes(views, 0), index.frames)
+    decoding = ingest.decode("t/assets/good", index, range(index.frames), views, grants)
+    return [frame.number async for given in decoding for frame in given]
 
 
 def _children() -> int:
