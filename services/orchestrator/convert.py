@@ -101,6 +101,7 @@ def job(run: Run, snapshot: Snapshot) -> job_pb2.Job:
         failure=None if run.failure is None else failure(run.failure),
     )
     message.create_time.FromMilliseconds(run.created_ms)
+    message.update_time.FromMilliseconds(run.changed_ms)
     for name, field in (("artifact", message.artifact), ("record", message.record), ("report", message.report)):
         if result.get(name):
             field.CopyFrom(from_json(result[name], media_pb2.ObjectRef))

@@ -52,6 +52,9 @@ class Run:
     """When it was submitted, Unix time."""
 
     spec: JsonObject
+    changed_ms: int = 0
+    """When its status last changed, Unix time."""
+
     result: JsonObject | None = None
     failure: Failure | None = None
 

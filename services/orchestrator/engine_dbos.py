@@ -243,6 +243,7 @@ def _run(status: WorkflowStatus) -> Run:
         digest=str(attributes.get("digest", "")),
         number=int(attributes.get("number", 0)),
         created_ms=status.created_at or 0,
+        changed_ms=status.updated_at or status.created_at or 0,
         spec=positional[3] if len(positional) > 3 else {},
         result=status.output if isinstance(status.output, dict) else None,
         failure=failure,

@@ -14,6 +14,7 @@ from typing import Any
 
 from services.common import metrics
 from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, ObjectMissing
+from services.common.logs import log_fields
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
 from services.orchestrator import casting, models, report
@@ -66,8 +67,9 @@ class Workflow:
     async def _transform(self, steps: Steps, value: JsonObject) -> JsonObject:
         try:
             spec = read_spec(value)
-            async with self.memory.watched() as peak:
-                result = await _Transform(self, steps, spec, peak).run()
+            with log_fields(job=steps.job):
+                async with self.memory.watched() as peak:
+                    result = await _Transform(self, steps, spec, peak).run()
         except Exception as error:
             failure = Failure.of(error)
             is_ours = not isinstance(error, (WorkFailed, MasqueradeError))
@@ -89,7 +91,15 @@ class Workflow:
         """A segment: one call."""
         rpc, request = str(item["rpc"]), item["request"]
         assert isinstance(request, dict)
-        return await steps.call(rpc, lambda: self.peers.ask(rpc, request))
+        # The fields travel to the service that is called, and on to those that it calls.
+        with log_fields(job=steps.job, segment=_number(request)):
+            return await steps.call(rpc, lambda: self.peers.ask(rpc, request))
+
+
+def _number(request: JsonObject) -> int | None:
+    """Of the segment that a request is about."""
+    segment = request.get("segment")
+    return int(str(segment["number"])) if isinstance(segment, dict) else None
 
 
 class _Transform:
