@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from masquerade.timeline import Shard, TimelineFormatError, read_shard, read_timeline
 from services.common.errors import EncoderFailed, InvalidSpec, ObjectCorrupt
+from services.common.heap import give_back
 from services.common.lanes.views import PlanesWanted, RgbWanted, ViewWanted, frame_nbytes
 from services.common.media.index import MediaIndex, read_index
 from services.common.metrics import frames_passed, segment_done
@@ -133,6 +134,7 @@ class Renderer:
             scenery = await self._scenery(order, index, peers, matting)
             rendered = await self._render(order, index, peers, bounds, scenery)
         segment_done("render", since=begin)
+        await self._pool.run(give_back)
         return rendered
 
     async def _render(

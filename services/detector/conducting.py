@@ -15,6 +15,7 @@ import numpy as np
 from masquerade.identity import write_identity
 from services.common.arrays import Points, Rgb, RgbBatch
 from services.common.errors import ImageLimitExceeded, InvalidSpec, ObjectMissing
+from services.common.heap import give_back
 from services.common.inference.local import LocalModels
 from services.common.inference.runtime import Runtime
 from services.common.media.index import MediaIndex, Segment, read_index
@@ -187,6 +188,7 @@ class Detection:
         content = await self._pool.run(write_observations, seen)
         stored = await self._store.put_bytes(order.output_key, content)
         segment_done("analyse", since=begin)
+        await self._pool.run(give_back)
         return SegmentAnalysed(stored, span.frames, len(seen.frame), is_reused=False)
 
     async def link(self, seen: Sequence[SegmentSeen], *, index_key: str, output_key: str) -> Linked:
