@@ -22,7 +22,7 @@ from tests.e2e import command
 from tests.support.starter_models import require_weights
 
 SEGMENTS_OF_32 = {"MASQUERADE_ORCHESTRATOR__SEGMENT_FRAMES": "32", "MASQUERADE_ORCHESTRATOR__SEGMENTS_AT_ONCE": "1"}
-FRAMES = 240
+FRAMES = 256
 LEAST_DELTA_E = 15.0
 
 
@@ -34,7 +34,7 @@ def _with_models() -> None:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be interrupted."""
-    return make_clip(tmp_path_factory.mktemp("clip") / "long.mp4", frames=FRAMES, size=(640, 480), audio="aac")
+    return make_clip(tmp_path_factory.mktemp("clip") / "long.mp4", frames=FRAMES, audio="aac")
 
 
 def pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -95,30 +95,43 @@ def _opened(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGB"), np.uint8)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
-def test_an_interrupt_leaves_no_half_file_and_the_same_command_goes_on(
-    tmp_path: Path, clip: Path, stop: signal.Signals
-) -> None:
+def test_an_interrupt_leaves_no_half_file_and_the_same_command_goes_on(tmp_path: Path, clip: Path) -> None:
     data, outputs = tmp_path / "data", tmp_path / "out"
     outputs.mkdir()
     order = ("transform", clip, "--background", "blur", "-o", outputs / "out.mp4", "--report", outputs / "report.json")
     process = command.start(*order, data=data, **SEGMENTS_OF_32)
     wait_for_segments(process, data, count=2)
-    told_at = time.monotonic()
-    process.send_signal(stop)
-    ended = command.ended(process, within_s=10)
-    assert ended.code == 130
-    assert time.monotonic() - told_at < 8
-    assert ended.err.startswith("CANCELLED: ")
-    assert len(ended.err.splitlines()) == 1
+    _stopped(process, signal.SIGINT)
     assert list(outputs.iterdir()) == []
-    assert not ended.left_processes
     finished = rendered(data)
     again = command.run(*order, data=data, **SEGMENTS_OF_32)
     assert again.code == 0, again.err
     said = report_of(outputs / "report.json")
     assert said["segments_reused"] >= min(finished, 2)
     assert said["frames_out"] == FRAMES
+
+
+def test_to_be_terminated_is_to_be_interrupted(tmp_path: Path, clip: Path) -> None:
+    process = command.start(
+        *("transform", clip, "--background", "blur", "-o", tmp_path / "out.mp4"),
+        data=tmp_path / "data",
+        **SEGMENTS_OF_32,
+    )
+    wait_for_segments(process, tmp_path / "data", count=1)
+    _stopped(process, signal.SIGTERM)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def _stopped(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """Stop it while it works, and check how it ends."""
+    told_at = time.monotonic()
+    process.send_signal(how)
+    ended = command.ended(process, within_s=20)
+    assert ended.code == 130
+    assert time.monotonic() - told_at < 10
+    assert ended.err.startswith("CANCELLED: ")
+    assert len(ended.err.splitlines()) == 1
+    assert not ended.left_processes
 
 
 def test_after_a_kill_the_same_command_goes_on(tmp_path: Path, clip: Path) -> None:
@@ -168,7 +181,7 @@ def test_the_demo_puts_a_mask_on_the_talker_and_names_the_video_last(tmp_path: P
     again = command.run("demo", "--out", tmp_path / "out", data=tmp_path / "data")
     assert again.code == 0, again.err
     # What is finished is not made twice: the second run only starts the services and copies.
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 30
     assert again.out.split()[-1] == str(video)
 
 
