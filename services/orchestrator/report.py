@@ -59,17 +59,17 @@ def record(
             }
             for identity in spec.identities
         ],
-        "settings": settings(spec),
+        "settings": settings(spec, profile=environment["profile"]),
         "models": dict(models),
         "runtime": environment["runtime"],
         "notes": [*notes, *assembled["notes"]],
     }
 
 
-def settings(spec: JobSpec) -> dict[str, Any]:
+def settings(spec: JobSpec, *, profile: str) -> dict[str, Any]:
     """The settings of a job by name, defaults included."""
     return {
-        "profile": spec.profile,
+        "profile": profile,
         "container": spec.container,
         "encode": dict(spec.encode),
         "background": {
@@ -130,7 +130,7 @@ def _report(found: Findings, *, plane_digest: str | None) -> dict[str, Any]:
         "encoder": environment["encoder"],
         "machine": environment["machine"],
         "software": environment["software"],
-        "settings": settings(found.spec),
+        "settings": settings(found.spec, profile=environment["profile"]),
         "models": dict(found.models),
         "peak_pss_mb": found.peak_pss_mb,
         "source_digest": found.inputs["digests"][found.spec.asset_key],

@@ -14,7 +14,7 @@ from typing import Any
 
 from services.common.errors import InvalidSpec, UnknownProfile, Violation
 
-PROFILES = ("starter",)
+PROFILES = ("starter", "studio")
 CONTAINERS = ("mp4", "mov", "mkv", "webm")
 POLICIES = ("commercial", "research")
 CONSENT_METHODS = {1: "self", 2: "attested", 3: "synthetic"}
@@ -110,7 +110,9 @@ class JobSpec:
     encode: Mapping[str, Any] = field(default_factory=dict)
     """The encode settings that are explicit, by the names of the contract."""
 
-    profile: str = "starter"
+    profile: str | None = None
+    """By name; None means the one that the services run."""
+
     engines: Engines = Engines()
     label: str = ""
     metadata: bool = True
@@ -146,7 +148,7 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
         keep=_ranges(value.get("keep", ()), "keep", problems),
         apply=_ranges(value.get("apply", ()), "apply", problems),
         encode=dict(value.get("encode") or {}),
-        profile=value.get("profile") or "starter",
+        profile=value.get("profile") or None,
         engines=_engines(value.get("engines") or {}),
         label=(value.get("provenance") or {}).get("label") or "",
         metadata=(value.get("provenance") or {}).get("metadata", True),
@@ -158,7 +160,7 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
     _check(spec, problems)
     if problems.found:
         raise InvalidSpec(violations=problems.found)
-    if spec.profile not in PROFILES:
+    if spec.profile is not None and spec.profile not in PROFILES:
         raise UnknownProfile(profile=spec.profile, known=", ".join(PROFILES))
     return spec
 

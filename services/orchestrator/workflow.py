@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common import metrics
-from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, ObjectMissing
+from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, ObjectMissing, UnknownProfile
 from services.common.logs import log_fields
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
@@ -118,7 +118,11 @@ class _Transform:
         """All stages; answers what `convert.py` makes a Job of."""
         spec, steps = self._spec, self._steps
         self._board.enter(steps.job, JobState.ANALYSING)
-        inputs = await steps.call("inspect", self._inspect)
+        inputs: Any = await steps.call("inspect", self._inspect)
+        served = inputs["environment"]["profile"]
+        if spec.profile not in (None, served):
+            # Defaults are the services' own: one that runs another profile would give another result under this name.
+            raise UnknownProfile(profile=str(spec.profile), known=served)
         plane_digests = spec.proof.plane_digests
         orders = Orders(
             spec=spec,

@@ -26,7 +26,7 @@ def violations(value: dict[str, Any]) -> dict[str, str]:
 def test_a_spec_with_nothing_but_a_video_has_the_defaults() -> None:
     read = read_spec({"asset_key": "local/assets/v"})
     assert (read.profile, read.container, read.background.kind, read.licence_policy) == (
-        "starter",
+        None,
         "mp4",
         "keep",
         "commercial",

@@ -238,6 +238,16 @@ async def test_a_typed_error_of_a_peer_is_the_jobs_failure(store: FolderStore) -
     assert caught.value.failure.reason == "CORRUPT_MEDIA"
 
 
+async def test_a_job_gets_the_profile_that_it_names_or_none(store: FolderStore) -> None:
+    studio = replace(ENVIRONMENT, profile="studio")
+    result = await run(store, ToyPeers(), {**SPEC, "profile": "studio"}, environment=studio)
+    report = json.loads(await store.get_bytes(result["report"]["key"]))
+    assert report["settings"]["profile"] == "studio"
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, ToyPeers(), {**SPEC, "profile": "studio"})
+    assert caught.value.failure.reason == "UNKNOWN_PROFILE"
+
+
 async def test_an_input_that_is_gone_is_named(store: FolderStore) -> None:
     with pytest.raises(WorkFailed) as caught:
         await run(store, ToyPeers(), {"asset_key": "anna/assets/gone"})
