@@ -150,6 +150,7 @@ class Victim:
         return any(self._data.glob("scratch/compositor/segment-*"))
 
 
+@pytest.mark.timeout(120)
 def test_kill_9_while_rendering_loses_no_finished_segment(clip: Path, tmp_path: Path, undisturbed: str) -> None:
     before = shared_memory()
     victim = Victim(tmp_path / "data", spec_of(str(clip)))
@@ -168,6 +169,7 @@ def test_kill_9_while_rendering_loses_no_finished_segment(clip: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(3))
 def test_kill_9_at_any_moment_loses_nothing(clip: Path, tmp_path: Path, undisturbed: str, seed: int) -> None:
     chance = random.Random(seed)
