@@ -16,7 +16,7 @@ QUIET_S = 5.0
 
 WORDS = {
     "queued": "waiting",
-    "analysing": "looking for faces",
+    "analysing": "looking at the video",
     "linking": "following faces",
     "rendering": "making frames",
     "assembling": "putting the file together",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.standalone import talker
+from services.standalone.mesh import SERVICES
 from tests.clips import frame_number, make_clip
 from tests.e2e import command
 from tests.support.starter_models import require_weights
@@ -196,3 +201,34 @@ def _delta_e(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
     """CIE 1976: distance in L*a*b*."""
     first, second = (cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for rgb in (one, other))
     return np.asarray(np.linalg.norm(first - second, axis=-1), np.float32)
+
+
+def test_up_names_every_address_says_ready_and_leaves_nothing_when_told_to_stop(tmp_path: Path) -> None:
+    process = command.start("up", "--first-port", _free_ports(6), "--metrics", "127.0.0.1:0", data=tmp_path / "data")
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or lines[-1] != "ready\n":
+        lines.append(process.stdout.readline())
+        assert lines[-1], "it ended before it was ready"
+    names = [line.split()[0] for line in lines]
+    assert names == [*SERVICES, "metrics", "ready"]
+    metrics = urllib.request.urlopen(f"http://{lines[-2].split()[1]}/metrics", timeout=5)
+    with metrics:
+        assert b"# TYPE masquerade_frames_total counter" in metrics.read()
+    process.send_signal(signal.SIGTERM)
+    ended = command.ended(process, within_s=20)
+    assert ended.code == 0
+    assert not ended.left_processes
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on, or nearly surely so."""
+    for first in range(23_000 + os.getpid() % 6_000, 32_000, count):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no ports are free")

@@ -32,7 +32,8 @@ def told_in_a_line() -> Iterator[None]:
 
 def leave(reason: str, text: str, remedy: str, code: int) -> NoReturn:
     """Say why in one line, and exit."""
-    line = " ".join(f"{reason}: {text}. {remedy}".split())
+    stop = "" if text.endswith((".", "?", "!")) else "."
+    line = " ".join(f"{reason}: {text}{stop} {remedy}".split())
     print(line, file=sys.stderr, flush=True)
     sys.exit(code)
 
