@@ -37,7 +37,7 @@ demo: setup ## make a video of a painted mask on a talker before a drawn backgro
 	@$(BIN)/python -m services.standalone demo
 
 test: setup node triton lint ## lint, then all tests; what cannot run here is skipped by name
-	@$(BIN)/python -m pytest --durations=20 $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest --durations=20 -m "not soak" $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed ## ruff, mypy strict, stubs regenerated and compared, contract checked
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
@@ -55,7 +55,7 @@ bench: setup ## ratios against plain transcoding, written to benchmarks/results/
 	@$(BIN)/python -m benchmarks
 
 soak: setup ## the long forms of the fault tests
-	@$(BIN)/python -m pytest --durations=20 -m slow $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest --durations=20 -m "slow or soak" $(PYTEST_FLAGS)
 
 up: setup ## run the six services on this machine
 	@$(BIN)/python -m services.standalone up

@@ -168,7 +168,7 @@ def test_kill_9_while_rendering_loses_no_finished_segment(clip: Path, tmp_path: 
     assert not list((tmp_path / "data" / "scratch").rglob("*.*"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(3))
 def test_kill_9_at_any_moment_loses_nothing(clip: Path, tmp_path: Path, undisturbed: str, seed: int) -> None:
