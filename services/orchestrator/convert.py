@@ -71,7 +71,8 @@ def snapshot_of(run: Run, live: Snapshot | None) -> Snapshot:
     if run.status in _FINAL_STATES:
         frames = int(str((run.result or {}).get("frames") or 0))
         return Snapshot(_FINAL_STATES[run.status], frames, frames, attempt=run.attempt)
-    if live is not None:
+    # An attempt that waits has no place yet; what the board may still show is the one before it.
+    if live is not None and run.status is not RunStatus.QUEUED:
         return Snapshot(
             live.state, live.frames_done, live.frames_total, live.frames_per_second, live.seconds_left, run.attempt
         )

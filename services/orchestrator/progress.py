@@ -55,6 +55,7 @@ class Snapshot:
 class _Stage:
     state: JobState
     total: int
+    attempt: object = None
     done: int = 0
     """Frames of finished segments."""
 
@@ -85,11 +86,11 @@ class Board:
         self._counted: dict[JobState, float] = {}
         self._rung = asyncio.Event()
 
-    def enter(self, job: str, state: JobState, *, total: int = 0) -> None:
-        """A job begins a stage of so many frames."""
+    def enter(self, job: str, state: JobState, *, total: int = 0, attempt: object = None) -> None:
+        """A job begins a stage of so many frames; `attempt` is whatever tells one attempt at it from the next."""
         self._count()
         self._leave(job)
-        self._stages[job] = _Stage(state, total, marks=deque([(time.monotonic(), 0)]))
+        self._stages[job] = _Stage(state, total, attempt, marks=deque([(time.monotonic(), 0)]))
         metrics.JOBS.labels(state.name.lower()).inc()
         self._ring()
 
@@ -103,8 +104,11 @@ class Board:
             stage.live = max(stage.live, stage.done)
             self._ring()
 
-    def forget(self, job: str) -> None:
-        """The job is no longer run here."""
+    def forget(self, job: str, *, attempt: object = None) -> None:
+        """The attempt at the job is no longer run here; the next one may be already."""
+        stage = self._stages.get(job)
+        if stage is None or stage.attempt is not attempt:
+            return
         self._count()
         self._leave(job)
         self._ring()

@@ -85,7 +85,7 @@ class Workflow:
             metrics.JOBS_ENDED.labels("succeeded").inc()
             return result
         finally:
-            self.board.forget(steps.job)
+            self.board.forget(steps.job, attempt=steps)
 
     async def _ask(self, steps: Steps, item: JsonObject) -> JsonObject:
         """A segment: one call."""
@@ -117,7 +117,7 @@ class _Transform:
     async def run(self) -> JsonObject:
         """All stages; answers what `convert.py` makes a Job of."""
         spec, steps = self._spec, self._steps
-        self._board.enter(steps.job, JobState.ANALYSING)
+        self._enter(JobState.ANALYSING)
         inputs: Any = await steps.call("inspect", self._inspect)
         served = inputs["environment"]["profile"]
         if spec.profile not in (None, served):
@@ -169,6 +169,9 @@ class _Transform:
             "frames": outcome["verified"]["frames"],
         }
 
+    def _enter(self, state: JobState, *, total: int = 0) -> None:
+        self._board.enter(self._steps.job, state, total=total, attempt=self._steps)
+
     async def _inspect(self) -> JsonObject:
         """Digests of everything that goes in: keys are made of these and not of names."""
         store, spec = self._workflow.store, self._spec
@@ -204,7 +207,7 @@ class _Transform:
     async def _timeline(self, orders: Orders, index: Any, plan: Any) -> Any:
         steps = self._steps
         with self._clock.stage("analyse"):
-            self._board.enter(steps.job, JobState.ANALYSING, total=index["info"]["frames"])
+            self._enter(JobState.ANALYSING, total=index["info"]["frames"])
             requests = [orders.analyse(index, segment) for segment in plan["segments"]]
             observed = await steps.each(
                 "analyse",
@@ -213,7 +216,7 @@ class _Transform:
                 ended=lambda answer: self._board.add(steps.job, int(str(answer["frames"]))),
             )
         with self._clock.stage("link"):
-            self._board.enter(steps.job, JobState.LINKING, total=index["info"]["frames"])
+            self._enter(JobState.LINKING, total=index["info"]["frames"])
             linked = await self._ask("detector.Link", orders.link(index, plan, observed))
         return {"timeline": linked["timeline"], "summary": linked["summary"]}
 
@@ -227,7 +230,7 @@ class _Transform:
             if (request := orders.render(index, plan, segment, timeline=timeline, cast=cast, backdrop=backdrop))
         ]
         with self._clock.stage("render"):
-            self._board.enter(steps.job, JobState.RENDERING, total=orders.kept_frames(index, plan))
+            self._enter(JobState.RENDERING, total=orders.kept_frames(index, plan))
             return await steps.each(
                 "render",
                 ASK,
@@ -247,13 +250,13 @@ class _Transform:
         self, orders: Orders, index: Any, plan: Any, rendered: list[Any], *, models: Mapping[str, str]
     ) -> dict[str, Any]:
         with self._clock.stage("assemble"):
-            self._board.enter(self._steps.job, JobState.ASSEMBLING)
+            self._enter(JobState.ASSEMBLING)
             assembled = await self._ask("compositor.Assemble", orders.assemble(index, plan, rendered))
         with self._clock.stage("verify"):
-            self._board.enter(self._steps.job, JobState.VERIFYING)
+            self._enter(JobState.VERIFYING)
             verified = await self._ask("compositor.Verify", orders.verify(index, plan, assembled))
         with self._clock.stage("finalise"):
-            self._board.enter(self._steps.job, JobState.PUBLISHING)
+            self._enter(JobState.PUBLISHING)
             record = report.record(self._spec, orders.inputs, models=models, notes=self._notes, assembled=assembled)
             finalised = await self._ask("compositor.Finalise", orders.finalise(assembled, record))
         return {"assembled": assembled, "verified": verified, "finalised": finalised}

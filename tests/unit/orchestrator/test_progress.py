@@ -81,6 +81,16 @@ def test_frames_that_may_be_of_either_of_two_jobs_are_nobodys() -> None:
     assert board.look("b") is None
 
 
+def test_an_attempt_that_ends_late_takes_nothing_from_the_next() -> None:
+    board, first, second = Board(), object(), object()
+    board.enter("a", JobState.RENDERING, total=9, attempt=first)
+    board.enter("a", JobState.ANALYSING, total=9, attempt=second)
+    board.forget("a", attempt=first)
+    assert shown(board) == 0
+    board.forget("a", attempt=second)
+    assert board.look("a") is None
+
+
 def test_the_gauge_knows_the_jobs_of_this_process() -> None:
     def linking() -> float:
         return REGISTRY.get_sample_value("masquerade_jobs", {"state": "linking"}) or 0.0
