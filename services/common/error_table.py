@@ -152,11 +152,11 @@ TABLE: dict[str, Explanation] = {
     ),
     "UNKNOWN_ENGINE": _refused(
         "no swap engine is called {engine|that}[; there are {known}]",
-        "name one of the engines that `masquerade doctor` lists",
+        "name one of these, or none for the default",
     ),
     "UNKNOWN_PROFILE": _refused(
         "no profile is called {profile|that}[; there are {known}]",
-        "name a profile that `masquerade doctor` lists",
+        "name one of these, or none for the default",
     ),
     "UNKNOWN_MODEL": _refused(
         "no model is called {model|that}[; there are {known}]",
@@ -187,7 +187,7 @@ TABLE: dict[str, Explanation] = {
     ),
     "JOB_NOT_FOUND": _refused(
         "there is no such job[: {job}]",
-        "`masquerade jobs` lists the jobs of this data folder",
+        "submit it first; a job is known in the data folder in which it was submitted",
         Code.NOT_FOUND,
     ),
     "IDENTITY_NOT_FOUND": _refused(
