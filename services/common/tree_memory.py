@@ -44,8 +44,9 @@ class TreeMemory:
         """Watch while the block lasts; the peak is known at any time in it."""
         peak = Peak()
         self._peaks.add(peak)
-        # Whoever comes new has seen nothing yet.
+        # Whoever comes new has seen nothing yet, and may have left again before the next look.
         self._resident = 0.0
+        await self.look()
         if self._task is None:
             self._task = asyncio.create_task(self._watch())
         try:
