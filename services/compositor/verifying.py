@@ -111,9 +111,11 @@ def _pictures(promise: Promise, output: InputContainer, stream: VideoStream) -> 
 
 
 def _decoded(output: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    stream.thread_type, stream.thread_count = "AUTO", 2
+    # A second thread would cost 15 % more CPU. Nobody looks at the samples, so they need no smoothing at block edges, a
+    # fifth of the work; every bit of the stream is read all the same.
+    stream.thread_type, stream.thread_count = "AUTO", 1
     # Decoders conceal damage by default: a smear would pass for a frame.
-    stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = {"err_detect": "explode", "skip_loop_filter": "all"}
     try:
         for packet in output.demux(stream):
             yield from packet.decode()

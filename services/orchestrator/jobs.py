@@ -20,7 +20,7 @@ LOOK_S = 0.25
 """How often a watcher is told of frames."""
 
 READ_S = 1.0
-"""How often the engine is asked about a job whose place on the board is known: reading its database costs 5 ms of CPU."""
+"""How often the engine is asked about a job whose place on the board is known: reading a row costs 5 ms of CPU."""
 
 
 class Jobs:
