@@ -6,15 +6,12 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import pytest_asyncio
-from PIL import Image
 
-from services.standalone import talker
-from tests.clips import Plane, make_clip
+from tests.clips import make_clip
 from tests.e2e.mesh_driver import Driver, running_driver
+from tests.e2e.pictures import seen_by_camera, write_portrait
 
 SHARED = Path(os.environ.get("MASQUERADE_SHARED") or Path(__file__).resolve().parents[3] / "shared")
 
@@ -29,10 +26,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Driver
 @pytest.fixture(scope="session")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The public-domain portrait in scikit-image, three times its size: a face wide enough to be put on another."""
-    picture = cv2.resize(talker.portrait(), (1536, 1536), interpolation=cv2.INTER_CUBIC)
-    path = tmp_path_factory.mktemp("portrait") / "portrait.png"
-    Image.fromarray(np.asarray(picture, np.uint8)).save(path)
-    return path
+    return write_portrait(tmp_path_factory.mktemp("portrait") / "portrait.png")
 
 
 @pytest.fixture(scope="session")
@@ -41,18 +35,6 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(
         tmp_path_factory.mktemp("talker") / "talker.mp4", frames=64, gop=16, bf=2, audio="aac", draw=seen_by_camera
     )
-
-
-def seen_by_camera(number: int, width: int, height: int) -> tuple[Plane, Plane, Plane]:
-    """The portrait in a swaying camera; 64 frames are one round."""
-    seen = cv2.resize(
-        talker._seen_by_camera(talker.portrait(), number / 64), (width, height), interpolation=cv2.INTER_AREA
-    )
-    packed = cv2.cvtColor(seen, cv2.COLOR_RGB2YUV_I420)
-    luma, chroma = np.split(packed.reshape(-1), [width * height])
-    u, v = np.split(chroma, 2)
-    half = (height // 2, width // 2)
-    return luma.reshape(height, width), u.reshape(half), v.reshape(half)
 
 
 @pytest.fixture(scope="session")

@@ -140,10 +140,11 @@ BLUR = cp.RenderBackground(kind=cp.BACKGROUND_KIND_BLUR)
 
 @dataclass
 class Driver:
-    """Gives work to a running mesh. Every job has keys of its own: nothing is found again."""
+    """Gives work to a running mesh, so many segments at once. Every job has keys of its own: nothing is found again."""
 
     mesh: standalone.Mesh
     folder: Path
+    at_once: int = SEGMENTS_AT_ONCE
     _names: itertools.count[int] = field(default_factory=itertools.count)
 
     def _stub(self, service: str, stub: Any) -> Any:
@@ -245,7 +246,7 @@ class Driver:
     async def analyse(self, source: Indexed, *, job: str = "", reads_rows: bool = True) -> Seen:
         """Look at every frame, and link what was seen."""
         job = job or self._name("jobs")
-        answers = await _a_few_at_once(
+        calls = (
             self.detector.AnalyseSegment(
                 dt.AnalyseSegmentRequest(
                     asset_key=source.asset_key,
@@ -257,6 +258,7 @@ class Driver:
             )
             for segment in source.segments
         )
+        answers = await _in_turn(calls, self.at_once)
         linked = await self.detector.Link(
             dt.LinkRequest(
                 index_key=source.index_key,
@@ -291,11 +293,12 @@ class Driver:
         order.asset_key, order.index_key = source.asset_key, source.index_key
         order.keep.extend(source.keep)
         order.apply.extend(source.apply)
-        answers = await _a_few_at_once(
+        calls = (
             self.compositor.RenderSegment(_of_segment(order, segment, job), timeout=CALL_S)
             for segment in source.segments
             if _is_kept(segment, source.keep)
         )
+        answers = await _in_turn(calls, self.at_once)
         assembled = await self.compositor.Assemble(
             cp.AssembleRequest(
                 asset_key=source.asset_key,
@@ -352,8 +355,8 @@ def _is_kept(segment: media_pb2.Segment, keep: Sequence[media_pb2.FrameRange]) -
     return not keep or any(part.first < frames.last and frames.first < part.last for part in keep)
 
 
-async def _a_few_at_once(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
-    """Await calls in order, a few at a time. A gRPC call begins when it is made, so they are made one by one."""
+async def _in_turn(calls: Iterable[Awaitable[Answer]], at_once: int) -> list[Answer]:
+    """Await calls in order, so many at once. A gRPC call begins when it is made: each in its turn."""
     waiting = iter(enumerate(calls))
     answers: dict[int, Answer] = {}
 
@@ -361,7 +364,7 @@ async def _a_few_at_once(calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
         for number, call in waiting:
             answers[number] = await call
 
-    await asyncio.gather(*(work() for _ in range(SEGMENTS_AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(at_once)))
     return [answers[number] for number in sorted(answers)]
 
 

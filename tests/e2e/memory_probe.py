@@ -1,0 +1,179 @@
+"""The main job on a short and on a long video, in a process of its own: bytes a frame by which memory grows.
+
+    python -m tests.e2e.memory_probe SHORT LONG PORTRAIT FOLDER
+
+prints JSON, by RPC: what the services hold more after each segment, what the calls for a whole video need more at once,
+and what the largest child needs more with the long video.
+
+What is in use is counted, not what the C library keeps: its holes, and the arenas of ONNX Runtime, grow by leaps for
+about a thousand frames, then stay, and would drown a leak of two kilobytes a frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from tests.e2e.mesh_driver import Driver, colour, running_driver
+
+EVERY_S = 0.01
+
+SEGMENT_FRAMES = 48
+SHORT_RUNS = 2
+LEAPS = 0.1
+"""Share of the largest and of the smallest steps from segment to segment that is left out."""
+
+BY_SEGMENT = ("AnalyseSegment", "RenderSegment")
+
+
+class _HeapInUse(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
+
+
+_mallinfo2 = ctypes.CDLL(None).mallinfo2
+_mallinfo2.restype = _HeapInUse
+
+
+def bytes_in_use() -> int:
+    """What this process has allocated and not freed, in all heaps and in mappings of their own."""
+    heap = _mallinfo2()
+    return int(heap.uordblks + heap.hblkhd)
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that one process shares with no other; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def largest_child() -> int:
+    """The most that one child has to itself. Children are forks of the nursery, which is ours."""
+    nurseries = psutil.Process().children()
+    return max((private_bytes(child.pid) for nursery in nurseries for child in nursery.children()), default=0)
+
+
+@dataclass
+class Call:
+    """What was in use before, at most during and after one RPC, and by its largest child."""
+
+    rpc: str
+    before: int
+    most: int = 0
+    after: int = 0
+    child: int = 0
+
+
+class Watch:
+    """Looks at the process and its children in a thread of its own, during the calls of one job."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._ends = threading.Event()
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """While the block lasts."""
+        thread = threading.Thread(target=self._look)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ends.set()
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._ends.wait(EVERY_S):
+            if self.calls:
+                call = self.calls[-1]
+                call.most = max(call.most, bytes_in_use())
+                call.child = max(call.child, largest_child())
+
+    async def watched(self, rpc: str, answer: Awaitable[Any]) -> Any:
+        """Await one RPC and keep its figures."""
+        call = Call(rpc, bytes_in_use())
+        self.calls.append(call)
+        answered = await answer
+        call.after = bytes_in_use()
+        return answered
+
+    def of(self, rpc: str) -> list[Call]:
+        """The calls of one RPC."""
+        return [call for call in self.calls if call.rpc == rpc]
+
+
+class _Watched:
+    """A stub whose calls are watched."""
+
+    def __init__(self, stub: Any, watch: Watch) -> None:
+        self._stub, self._watch = stub, watch
+
+    def __getattr__(self, rpc: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._stub, rpc)
+        return lambda *given, **named: self._watch.watched(rpc, method(*given, **named))
+
+
+class WatchedDriver(Driver):
+    """A driver whose calls are watched."""
+
+    watch = Watch()
+
+    def _stub(self, service: str, stub: Any) -> Any:
+        return _Watched(super()._stub(service, stub), self.watch)
+
+
+async def main(short: Path, long: Path, portrait: Path, folder: Path) -> None:
+    """The short video some times, the first to fill models, rings and caches; then the long one."""
+    frames: dict[Path, int] = {}
+    async with running_driver(folder, workers=2) as plain:
+        driver = WatchedDriver(plain.mesh, plain.folder, at_once=1)
+
+        async def job(clip: Path) -> Watch:
+            driver.watch = Watch()
+            with driver.watch.looking():
+                result = await driver.transform(
+                    clip, faces=[portrait], background=colour(0x00FF00), segment_frames=SEGMENT_FRAMES, reads_rows=False
+                )
+            frames[clip] = result.verified.frames
+            return driver.watch
+
+        few = [await job(short) for _ in range(1 + SHORT_RUNS)][1:]
+        many = await job(long)
+    print(json.dumps({"frames": [frames[short], frames[long]], **growth(few, many, frames[long] - frames[short])}))
+
+
+def growth(few: list[Watch], many: Watch, more: int) -> dict[str, float]:
+    """Bytes a frame, by RPC."""
+    found: dict[str, float] = {}
+    for rpc in dict.fromkeys(call.rpc for call in many.calls):
+        calls = many.of(rpc)
+        shorts = [call for watch in few for call in watch.of(rpc)]
+        found[f"{rpc}, children"] = (max(call.child for call in calls) - max(call.child for call in shorts)) / more
+        if rpc in BY_SEGMENT:
+            steps = np.sort(np.diff([call.after for call in calls]))
+            leaps = round(len(steps) * LEAPS)
+            found[f"{rpc}, kept"] = float(steps[leaps : len(steps) - leaps].mean()) / SEGMENT_FRAMES
+        else:
+            rises = [max(call.most - call.before for call in of) for of in (calls, shorts)]
+            found[f"{rpc}, at once"] = (rises[0] - rises[1]) / more
+    return found
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*(Path(given) for given in sys.argv[1:5])))
