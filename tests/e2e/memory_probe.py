@@ -27,7 +27,9 @@ import psutil
 
 from tests.e2e.mesh_driver import Driver, colour, running_driver
 
-EVERY_S = 0.01
+EVERY_S, SEGMENTS_EVERY_S = 0.01, 0.1
+"""Calls for a whole video are short with a short one; looking at children costs some milliseconds."""
+
 
 SEGMENT_FRAMES = 48
 SHORT_RUNS = 2
@@ -99,11 +101,13 @@ class Watch:
             thread.join()
 
     def _look(self) -> None:
-        while not self._ends.wait(EVERY_S):
+        wait_s = EVERY_S
+        while not self._ends.wait(wait_s):
             if self.calls:
                 call = self.calls[-1]
                 call.most = max(call.most, bytes_in_use())
                 call.child = max(call.child, largest_child())
+                wait_s = SEGMENTS_EVERY_S if call.rpc in BY_SEGMENT else EVERY_S
 
     async def watched(self, rpc: str, answer: Awaitable[Any]) -> Any:
         """Await one RPC and keep its figures."""

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from unittest import mock
@@ -369,16 +370,20 @@ async def _in_turn(calls: Iterable[Awaitable[Answer]], at_once: int) -> list[Ans
 
 
 class _Blind(lane_pb2_grpc.LaneServiceServicer):
-    """A peer on another machine: it sees nobody's memory."""
+    """A peer on another machine: it sees nobody's memory, and counts who asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
 
     async def Open(self, request: lane_pb2.OpenRequest, context: object) -> lane_pb2.OpenResponse:
+        self.asked += 1
         return lane_pb2.OpenResponse(mapped=False)
 
 
-def _blind_lanes() -> Registration:
+def _blind_lanes(blind: _Blind) -> Registration:
     return Registration(
         lane_pb2.DESCRIPTOR.services_by_name["LaneService"].full_name,
-        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(_Blind(), server),
+        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(blind, server),
     )
 
 
@@ -399,7 +404,8 @@ async def running_driver(
     home = Path(tempfile.mkdtemp(prefix="mesh-", dir=folder))
     logging.getLogger("masquerade").setLevel(logging.WARNING)
     given = {"data": str(home / "data"), "workers": workers, "drain_s": 2.0, **flags}
-    lanes = standalone._lanes if lane == "ring" else _blind_lanes
+    blind = _Blind()
+    lanes = standalone._lanes if lane == "ring" else partial(_blind_lanes, blind)
     environment = {"MASQUERADE_COMPOSITOR__BATCH_FRAMES": str(batch_frames)}
     with (
         mock.patch.object(standalone, "_lanes", lanes),
@@ -410,3 +416,5 @@ async def running_driver(
         async with standalone.running_mesh(data, settings, flags=given, services=SERVICES) as mesh:
             await mesh.warmed()
             yield Driver(mesh, home)
+    # Whatever was rendered inline was rendered inline indeed.
+    assert lane == "ring" or blind.asked > 0
