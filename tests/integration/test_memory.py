@@ -50,7 +50,4 @@ def test_a_video_of_twenty_times_the_length_takes_no_more_memory(tmp_path: Path)
     assert done.returncode == 0, done.stderr[-2000:]
     grown: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert grown.pop("frames") == [SHORT_S * RATE, LONG_S * RATE]
-    assert grown.keys() >= {"AnalyseSegment, kept", "RenderSegment, kept", "Assemble, children", "Verify, children"}
-    # Link holds a window that ten seconds do not fill; 216,000 frames are linked in unit/detector/test_linking.py.
-    del grown["Link, at once"]
     assert {what: slope for what, slope in grown.items() if slope >= MOST_BYTES_A_FRAME} == {}, f"of {grown}"
