@@ -16,14 +16,16 @@ from masquerade.shards import read_shard, read_textures
 from services.common.arrays import Alpha8
 from services.common.inference.local import LocalModels
 from services.common.inference.runtime import Runtime
-from services.common.media.index import MediaIndex, Segment
+from services.common.media.index import MediaIndex, Segment, write_index
 from services.common.planes import Planes, rgb_view
 from services.common.pool import Pool
 from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.compositor import blending, matte
 from services.compositor.backgrounds import picture_background, read_picture
-from services.compositor.encoding import EncodeSettings, SegmentEncoder, shape_of
+from services.compositor.carriage import Container
+from services.compositor.children import assemble_files, packed_settings, verify_file
+from services.compositor.encoding import EncodeSettings, SegmentEncoder, settings_for, shape_of
 from services.compositor.faces import Cast, Placed
 from services.detector.analysing import analyse_segment, room_for
 from services.detector.detectors import detector
@@ -133,6 +135,15 @@ class Loop:
             self._finish(*waiting.popleft(), mattes, behind, encoder)
         return encoder.finish()
 
+    def complete(self, segment: Path, out: Path) -> None:
+        """Put the file together and prove it, as every job does; here without a child."""
+        index = write_index(self.index)
+        settings = packed_settings(settings_for(Container.MP4.suffix, EncodeSettings()))
+        how = {"container": Container.MP4.value, "settings": settings, "tags": {}}
+        paths = {"source": str(self.source), "segments": [str(segment)], "output": str(out)}
+        done = assemble_files(paths, index, [], how)
+        verify_file({"file": str(out), "source": str(self.source)}, index, [], done["offset"])
+
     def _finish(
         self,
         frame: OwnFrame,
@@ -194,7 +205,10 @@ async def transform(
         LocalModels(ServiceSettings().model_repository, "commercial"),
     )
     faces = await loop.cast(portrait) if portrait else None
-    return await loop.render(out, faces, background)
+    segment = work / "segment.mp4"
+    frames = await loop.render(segment, faces, background)
+    loop.complete(segment, out)
+    return frames
 
 
 def _patches(
