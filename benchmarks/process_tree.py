@@ -8,6 +8,8 @@ from types import TracebackType
 
 import psutil
 
+from services.common.tree_memory import proportional_mib
+
 
 def cpu_seconds(root: psutil.Process) -> float:
     """User and system time of a process, its living descendants, and all descendants that were reaped."""
@@ -19,18 +21,6 @@ def cpu_seconds(root: psutil.Process) -> float:
             continue  # It ended between the listing and the reading; its parent carries its time.
         total += times.user + times.system + times.children_user + times.children_system
     return total
-
-
-def pss_mb(root: psutil.Process) -> float:
-    """Proportional set size of the tree: shared pages are counted once."""
-    total = 0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            with open(f"/proc/{process.pid}/smaps_rollup") as lines:
-                total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except (FileNotFoundError, ProcessLookupError, PermissionError, StopIteration):
-            continue  # It ended between the listing and the reading.
-    return total / 1024
 
 
 class TreeMeter:
@@ -64,5 +54,5 @@ class TreeMeter:
 
     def _look(self) -> None:
         while not self._stop.is_set():
-            self.peak_pss_mb = max(self.peak_pss_mb, pss_mb(self._root))
+            self.peak_pss_mb = max(self.peak_pss_mb, proportional_mib())
             self._stop.wait(self._every_s)

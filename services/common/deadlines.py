@@ -32,11 +32,6 @@ def remaining_s() -> float | None:
     return left
 
 
-def check_deadline() -> None:
-    """DeadlineExceeded when nobody waits any more: look before an expensive stage."""
-    remaining_s()
-
-
 @contextlib.contextmanager
 def without_deadline() -> Iterator[None]:
     """For work that a call starts and that outlives it: tasks made in the block do not inherit the call's deadline."""

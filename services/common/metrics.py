@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -101,15 +102,33 @@ def inference_timed(model: str, runtime: str, *, items: int) -> Iterator[None]:
     INFERENCE_BATCH.labels(model).observe(items)
 
 
+class _LagWatch:
+    """The one watch over a loop, and for how many it is kept."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.task: asyncio.Task[None] | None = None
+
+
+_lag_watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LagWatch] = weakref.WeakKeyDictionary()
+
+
 @contextlib.asynccontextmanager
 async def loop_lag_watched() -> AsyncIterator[None]:
-    """Keep LOOP_LAG up to date while the block lasts."""
-    task = asyncio.create_task(_watch_lag())
+    """Keep LOOP_LAG up to date while the block lasts. Servers that share a loop share one watch: six would overwrite
+    each other's worst."""
+    watch = _lag_watches.setdefault(asyncio.get_running_loop(), _LagWatch())
+    watch.users += 1
+    if watch.task is None:
+        watch.task = asyncio.create_task(_watch_lag())
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        watch.users -= 1
+        if not watch.users:
+            task, watch.task = watch.task, None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _watch_lag() -> None:

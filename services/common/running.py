@@ -14,13 +14,12 @@ from typing import NoReturn, TypeVar
 
 import grpc.aio
 
-from masquerade.v1 import lane_pb2, lane_pb2_grpc
 from services.common import child
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import MasqueradeError, exit_code_of
 from services.common.inference.opening import open_runtime
-from services.common.lanes.handshake import LaneServicer
+from services.common.lanes.handshake import lane_service
 from services.common.lanes.registry import REGIONS
 from services.common.logs import configure_logs
 from services.common.pool import Pool
@@ -66,13 +65,5 @@ async def serve_alone(settings: S, build: Callable[[ServiceDeps, S | None], Awai
         scratch = settings.data / "scratch" / settings.service
         scratch.mkdir(parents=True, exist_ok=True)
         deps = ServiceDeps(store=store, pool=pool, channels=channels, scratch=scratch, runtime=runtime)
-        registrations = [*await build(deps, settings), lanes()]
+        registrations = [*await build(deps, settings), lane_service()]
         await build_server(registrations, settings).run()
-
-
-def lanes() -> Registration:
-    """Every internal server proves which memory it sees."""
-    return Registration(
-        lane_pb2.DESCRIPTOR.services_by_name["LaneService"].full_name,
-        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneServicer(), server),
-    )

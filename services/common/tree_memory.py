@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 EVERY_S = 0.5
@@ -72,13 +72,22 @@ class TreeMemory:
             await asyncio.sleep(self._every_s)
 
 
+def proportional_mib() -> float:
+    """Proportional set size of this process and all that descend from it."""
+    return _proportional_mib(_tree(os.getpid()))
+
+
 def _measure(known_bytes: float) -> tuple[float, float | None]:
     """Resident bytes of the tree, and its proportional MiB where more is resident than was known."""
     tree = list(_tree(os.getpid()))
     resident = sum(_resident_bytes(process) for process in tree)
     if resident <= known_bytes:
         return resident, None
-    return resident, sum(_proportional_kib(process) for process in tree) / 1024
+    return resident, _proportional_mib(tree)
+
+
+def _proportional_mib(tree: Iterable[int]) -> float:
+    return sum(_proportional_kib(process) for process in tree) / 1024
 
 
 def _tree(process: int) -> Iterator[int]:

@@ -263,9 +263,3 @@ def count_frames(path: Path) -> int:
     """Frames of a segment by its packets, without decoding them."""
     with av.open(str(path)) as container:
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
-
-
-def encoder_build() -> str:
-    """Which encoder this is, for keys and records: its library versions decide its bytes."""
-    versions = av.library_versions["libavcodec"]
-    return f"pyav {av.__version__} libavcodec {'.'.join(str(part) for part in versions)}"

@@ -34,11 +34,6 @@ class DataFolder:
         return self.path / "scratch"
 
     @property
-    def jobs(self) -> Path:
-        """Database of the durable engine."""
-        return self.path / "jobs.sqlite"
-
-    @property
     def consents(self) -> Path:
         """Remembered answers about portraits."""
         return self.path / "consents.json"

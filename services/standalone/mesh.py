@@ -15,13 +15,11 @@ from pathlib import Path
 
 import grpc.aio
 
-from masquerade.v1 import lane_pb2, lane_pb2_grpc
-from services.common import metrics
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.opening import open_runtime
 from services.common.inference.runtime import Runtime
-from services.common.lanes.handshake import LaneServicer
+from services.common.lanes.handshake import lane_service
 from services.common.pool import Pool
 from services.common.server import Server, build_server
 from services.common.settings import ServiceSettings
@@ -31,9 +29,6 @@ from services.standalone.data_folder import DataFolder
 
 SERVICES = ("ingest", "detector", "swapper", "segmenter", "compositor", "orchestrator")
 """In the order in which they start: who is called before who calls."""
-
-FIRST_PORT = 50051
-"""Loopback port of the first service in `masquerade up`; the others follow in their order."""
 
 Builder = Callable[[ServiceDeps], Awaitable[list[Registration]]]
 
@@ -95,7 +90,6 @@ async def running_mesh(
         await store.sweep()
         stack.push_async_callback(store.close)
         shutil.rmtree(folder.scratch, ignore_errors=True)
-        await stack.enter_async_context(metrics.loop_lag_watched())
 
         targets = {name: f"unix:{sockets}/{name}" for name in services}
         if first_port is not None:
@@ -111,7 +105,7 @@ async def running_mesh(
                 store=store, pool=pool, channels=channels, scratch=folder.scratch / name, runtime=runtime
             )
             server_flags = {**(flags or {}), "listen": targets[name]}
-            registrations = [*await _builder(name, server_flags)(deps), _lanes()]
+            registrations = [*await _builder(name, server_flags)(deps), lane_service()]
             servers[name] = build_server(registrations, ServiceSettings.load({**server_flags, "metrics_listen": ""}))
             stack.push_async_callback(servers[name].stop)
             await servers[name].start()
@@ -152,11 +146,3 @@ def _builder(name: str, flags: Mapping[str, object]) -> Builder:
 
             return lambda deps: orchestrator.build(deps, OrchestratorSettings.load(flags))
     raise ValueError(f"no service is called {name}")
-
-
-def _lanes() -> Registration:
-    """Every internal server proves which memory it sees."""
-    return Registration(
-        lane_pb2.DESCRIPTOR.services_by_name["LaneService"].full_name,
-        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneServicer(), server),
-    )

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from services.common.errors import NoSpace, OutputExists, OutputUnwritable
+from services.common.store.folder import sync_folder
 from services.common.store.objects import ObjectStore
 
 
@@ -29,7 +30,7 @@ async def publish(
         try:
             await asyncio.to_thread(_replace, said, record)
             partial.replace(output)
-            _sync_folder(output.absolute().parent)
+            sync_folder(output.absolute().parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -65,11 +66,3 @@ def _copied(source: Path, target: Path) -> Path:
             raise NoSpace(path=str(target.parent), needed_bytes=source.stat().st_size, free_bytes=free) from error
         raise OutputUnwritable(path=str(target), detail=error.strerror) from error
     return partial
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -30,7 +30,7 @@ from masquerade.v1 import compositor_pb2 as cp
 from masquerade.v1 import compositor_pb2_grpc, detector_pb2_grpc, ingest_pb2_grpc, lane_pb2, lane_pb2_grpc, media_pb2
 from masquerade.v1 import detector_pb2 as dt
 from masquerade.v1 import ingest_pb2 as ig
-from services.common.deps import Registration
+from services.common.lanes.handshake import lane_service
 from services.common.media.index import MediaIndex, read_index
 from services.common.settings import ServiceSettings
 from services.compositor.proofs import split_digests
@@ -380,13 +380,6 @@ class _Blind(lane_pb2_grpc.LaneServiceServicer):
         return lane_pb2.OpenResponse(mapped=False)
 
 
-def _blind_lanes(blind: _Blind) -> Registration:
-    return Registration(
-        lane_pb2.DESCRIPTOR.services_by_name["LaneService"].full_name,
-        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(blind, server),
-    )
-
-
 @asynccontextmanager
 async def running_driver(
     folder: Path, *, workers: int = 2, batch_frames: int = 8, lane: LaneName = "ring", **flags: object
@@ -405,10 +398,10 @@ async def running_driver(
     logging.getLogger("masquerade").setLevel(logging.WARNING)
     given = {"data": str(home / "data"), "workers": workers, "drain_s": 2.0, **flags}
     blind = _Blind()
-    lanes = standalone._lanes if lane == "ring" else partial(_blind_lanes, blind)
+    lanes = lane_service if lane == "ring" else partial(lane_service, blind)
     environment = {"MASQUERADE_COMPOSITOR__BATCH_FRAMES": str(batch_frames)}
     with (
-        mock.patch.object(standalone, "_lanes", lanes),
+        mock.patch.object(standalone, "lane_service", lanes),
         mock.patch.dict("os.environ", environment),
         DataFolder(home / "data") as data,
     ):

@@ -16,6 +16,7 @@ from grpc import aio
 
 from masquerade.v1 import lane_pb2 as pb
 from masquerade.v1 import lane_pb2_grpc
+from services.common.deps import Registration
 from services.common.errors import Internal, LaneRefused, LeaseExpired
 from services.common.lanes.lane import Lane
 from services.common.lanes.registry import REGIONS, Registry
@@ -40,6 +41,15 @@ class LaneServicer(lane_pb2_grpc.LaneServiceServicer):
         if region.nbytes != request.size_bytes:
             return pb.OpenResponse(mapped=False)
         return pb.OpenResponse(mapped=True, nonce=nonce)
+
+
+def lane_service(servicer: lane_pb2_grpc.LaneServiceServicer | None = None) -> Registration:
+    """What every internal server offers beside its own service: the proof of which memory it sees."""
+    offered = LaneServicer() if servicer is None else servicer
+    return Registration(
+        pb.DESCRIPTOR.services_by_name["LaneService"].full_name,
+        lambda server: lane_pb2_grpc.add_LaneServiceServicer_to_server(offered, server),
+    )
 
 
 class Lanes:

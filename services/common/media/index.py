@@ -199,10 +199,6 @@ class MediaIndex:
         """Frames a second over the whole video; the same for every segment's encoder."""
         return (self.frames / self.duration).limit_denominator(60060)
 
-    def pts_after(self, frame: int) -> int:
-        """PTS of a frame, or the end of the video for the number after the last."""
-        return int(self.pts[frame]) if frame < self.frames else self.end
-
     def key_frame_numbers(self) -> list[int]:
         """Numbers of the displayed frames at which decoding may start."""
         at = np.searchsorted(self.pts, self.key_pts)

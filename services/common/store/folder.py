@@ -121,7 +121,7 @@ class FolderStore:
                             ) from error
                 else:
                     os.rename(folder, place)
-                _sync_folder(place.parent)
+                sync_folder(place.parent)
                 self._checked.add(_fingerprint(place / file.name))
                 return ObjectInfo(key, digest, count)
 
@@ -252,7 +252,7 @@ def _write(folder: Path, source: BinaryIO) -> tuple[Path, str, int]:
         os.fsync(target.fileno())
     file = folder / f"{NAME}{digest}"
     writing.rename(file)
-    _sync_folder(folder)
+    sync_folder(folder)
     # mkdtemp gives 0700; containers of one pod share the folder under different users of one group.
     folder.chmod(0o750)
     return file, digest, count
@@ -263,7 +263,8 @@ def _fingerprint(file: Path) -> tuple[str, int, int, int]:
     return (file.name, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names that were just put into a folder outlive a loss of power."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

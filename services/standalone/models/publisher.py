@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from services.common.errors import ModelDigestMismatch, RegistryUnreachable
-from services.standalone.models.wheel import BytesDone, file_digest
+from services.common.store.objects import digest_of_file
+from services.standalone.models.wheel import BytesDone
 
 _SCHEMES = ("https",)
 """A digest guards the content; an address without TLS would still tell everybody on the way what is fetched."""
@@ -28,11 +29,11 @@ def fetch_file(url: str, *, sha256: str, model: str, cache: Path, progress: Byte
     """
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"{sha256}{Path(urlsplit(url).path).suffix}"
-    if kept.is_file() and file_digest(kept) == sha256:
+    if kept.is_file() and digest_of_file(kept) == sha256:
         return kept
     partial = kept.with_suffix(".part")
     _download(url, partial, model=model, progress=progress)
-    found = file_digest(partial)
+    found = digest_of_file(partial)
     if found != sha256:
         # Kept, it would be taken for the beginning of the right file for ever.
         partial.unlink()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.common.errors import DependencyMissing, ModelDigestMismatch, RegistryUnreachable
 from services.common.inference.models import WheelSource
+from services.common.store.objects import digest_of_file
 
 BytesDone = Callable[[int, int], None]
 """Called with bytes fetched and bytes in all."""
@@ -22,7 +23,6 @@ _PIP = ("-m", "pip")
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _KEPT_LINES = 8
 _OTHER_BYTES = "DO NOT MATCH THE HASHES"
-_CHUNK = 1 << 20
 
 
 def fetch_wheel(source: WheelSource, cache: Path, progress: BytesDone) -> Path:
@@ -37,7 +37,7 @@ def fetch_wheel(source: WheelSource, cache: Path, progress: BytesDone) -> Path:
     """
     cache.mkdir(parents=True, exist_ok=True)
     for wheel in cache.glob("*.whl"):
-        if file_digest(wheel) == source.sha256:
+        if digest_of_file(wheel) == source.sha256:
             return wheel
     with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as folder:
         requirements = Path(folder) / "requirements.txt"
@@ -121,12 +121,3 @@ def _raise_for(source: WheelSource, lines: list[str]) -> None:
         remedy="check the network, the proxy, or the index that pip is set up with (`pip config list`), then run "
         "`masquerade models pull` again; or put the wheel of that version into model_repository/.pull/ by hand",
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -161,7 +161,7 @@ asyncio.run(folder.FolderStore(Path(sys.argv[1])).put_bytes("t/a", b"one"))
 """
 
 
-@pytest.mark.parametrize("moment", ["copy_and_digest", "fsync", "rename", "_sync_folder"])
+@pytest.mark.parametrize("moment", ["copy_and_digest", "fsync", "rename", "sync_folder"])
 async def test_a_writer_that_is_killed_leaves_no_object_that_is_half(
     store: FolderStore, tmp_path: Path, moment: str
 ) -> None:
