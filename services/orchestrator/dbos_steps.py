@@ -162,8 +162,10 @@ class DbosSteps:
         """Wait until a child has ended, here or elsewhere, without polling the database all the time."""
         bell = self.siblings.bell(child)
         while not bell.is_set():
+            # Not wait_for: where the wait ends in the moment of being cancelled, that one forgets the cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), _NOTICE_S)
+                async with asyncio.timeout(_NOTICE_S):
+                    await bell.wait()
                 return
             if await asyncio.to_thread(_has_ended, child):
                 return

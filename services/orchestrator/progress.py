@@ -7,6 +7,7 @@ filled again while the workflow is replayed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -132,10 +133,10 @@ class Board:
 
     async def changed(self, *, timeout_s: float) -> None:
         """Return when something changed, or after a while."""
-        try:
-            await asyncio.wait_for(self._rung.wait(), timeout_s)
-        except TimeoutError:
-            return
+        # Not wait_for: where the wait ends in the moment of being cancelled, that one forgets the cancellation.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
 
     def _count(self) -> None:
         """Give the frames that passed since the last time to the job that they must be of."""
