@@ -25,41 +25,41 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19masquerade/v1/asset.proto\x12\rmasquerade.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x05\x41sset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x12UploadAssetRequest\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.masquerade.v1.UploadBeginH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.masquerade.v1.UploadChunkH\x00\x12-\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.masquerade.v1.UploadFinishH\x00\x42\x06\n\x04step\"B\n\x0bUploadBegin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\",\n\x0bUploadChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x1e\n\x0cUploadFinish\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"S\n\x13UploadAssetResponse\x12#\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x14.masquerade.v1.Asset\x12\x17\n\x0f\x63onfirmed_bytes\x18\x02 \x01(\x04\"B\n\x14\x44ownloadAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"J\n\x15\x44ownloadAssetResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x1d\n\x0fGetAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x10GetAssetResponse\x12#\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x14.masquerade.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x12ListAssetsResponse\x12$\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x14.masquerade.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12\x44\x65leteAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse2\xba\x03\n\x0c\x41ssetService\x12V\n\x0bUploadAsset\x12!.masquerade.v1.UploadAssetRequest\x1a\".masquerade.v1.UploadAssetResponse(\x01\x12\\\n\rDownloadAsset\x12#.masquerade.v1.DownloadAssetRequest\x1a$.masquerade.v1.DownloadAssetResponse0\x01\x12K\n\x08GetAsset\x12\x1e.masquerade.v1.GetAssetRequest\x1a\x1f.masquerade.v1.GetAssetResponse\x12Q\n\nListAssets\x12 .masquerade.v1.ListAssetsRequest\x1a!.masquerade.v1.ListAssetsResponse\x12T\n\x0b\x44\x65leteAsset\x12!.masquerade.v1.DeleteAssetRequest\x1a\".masquerade.v1.DeleteAssetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19masquerade/v1/asset.proto\x12\rmasquerade.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x01\n\x05\x41sset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa5\x01\n\x12UploadAssetRequest\x12+\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.masquerade.v1.UploadBeginH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.masquerade.v1.UploadChunkH\x00\x12-\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.masquerade.v1.UploadFinishH\x00\x42\x06\n\x04step\"B\n\x0bUploadBegin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\",\n\x0bUploadChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x1e\n\x0cUploadFinish\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"S\n\x13UploadAssetResponse\x12#\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x14.masquerade.v1.Asset\x12\x17\n\x0f\x63onfirmed_bytes\x18\x02 \x01(\x04\"B\n\x14\x44ownloadAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"J\n\x15\x44ownloadAssetResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x1d\n\x0fGetAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x10GetAssetResponse\x12#\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x14.masquerade.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x12ListAssetsResponse\x12$\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x14.masquerade.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12\x44\x65leteAssetRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse2\xba\x03\n\x0c\x41ssetService\x12V\n\x0bUploadAsset\x12!.masquerade.v1.UploadAssetRequest\x1a\".masquerade.v1.UploadAssetResponse(\x01\x12\\\n\rDownloadAsset\x12#.masquerade.v1.DownloadAssetRequest\x1a$.masquerade.v1.DownloadAssetResponse0\x01\x12K\n\x08GetAsset\x12\x1e.masquerade.v1.GetAssetRequest\x1a\x1f.masquerade.v1.GetAssetResponse\x12Q\n\nListAssets\x12 .masquerade.v1.ListAssetsRequest\x1a!.masquerade.v1.ListAssetsResponse\x12T\n\x0b\x44\x65leteAsset\x12!.masquerade.v1.DeleteAssetRequest\x1a\".masquerade.v1.DeleteAssetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'masquerade.v1.asset_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSET']._serialized_start=77
-  _globals['_ASSET']._serialized_end=195
-  _globals['_UPLOADASSETREQUEST']._serialized_start=198
-  _globals['_UPLOADASSETREQUEST']._serialized_end=363
-  _globals['_UPLOADBEGIN']._serialized_start=365
-  _globals['_UPLOADBEGIN']._serialized_end=431
-  _globals['_UPLOADCHUNK']._serialized_start=433
-  _globals['_UPLOADCHUNK']._serialized_end=477
-  _globals['_UPLOADFINISH']._serialized_start=479
-  _globals['_UPLOADFINISH']._serialized_end=509
-  _globals['_UPLOADASSETRESPONSE']._serialized_start=511
-  _globals['_UPLOADASSETRESPONSE']._serialized_end=594
-  _globals['_DOWNLOADASSETREQUEST']._serialized_start=596
-  _globals['_DOWNLOADASSETREQUEST']._serialized_end=662
-  _globals['_DOWNLOADASSETRESPONSE']._serialized_start=664
-  _globals['_DOWNLOADASSETRESPONSE']._serialized_end=738
-  _globals['_GETASSETREQUEST']._serialized_start=740
-  _globals['_GETASSETREQUEST']._serialized_end=769
-  _globals['_GETASSETRESPONSE']._serialized_start=771
-  _globals['_GETASSETRESPONSE']._serialized_end=826
-  _globals['_LISTASSETSREQUEST']._serialized_start=828
-  _globals['_LISTASSETSREQUEST']._serialized_end=886
-  _globals['_LISTASSETSRESPONSE']._serialized_start=888
-  _globals['_LISTASSETSRESPONSE']._serialized_end=971
-  _globals['_DELETEASSETREQUEST']._serialized_start=973
-  _globals['_DELETEASSETREQUEST']._serialized_end=1005
-  _globals['_DELETEASSETRESPONSE']._serialized_start=1007
-  _globals['_DELETEASSETRESPONSE']._serialized_end=1028
-  _globals['_ASSETSERVICE']._serialized_start=1031
-  _globals['_ASSETSERVICE']._serialized_end=1473
+  _globals['_ASSET']._serialized_start=78
+  _globals['_ASSET']._serialized_end=245
+  _globals['_UPLOADASSETREQUEST']._serialized_start=248
+  _globals['_UPLOADASSETREQUEST']._serialized_end=413
+  _globals['_UPLOADBEGIN']._serialized_start=415
+  _globals['_UPLOADBEGIN']._serialized_end=481
+  _globals['_UPLOADCHUNK']._serialized_start=483
+  _globals['_UPLOADCHUNK']._serialized_end=527
+  _globals['_UPLOADFINISH']._serialized_start=529
+  _globals['_UPLOADFINISH']._serialized_end=559
+  _globals['_UPLOADASSETRESPONSE']._serialized_start=561
+  _globals['_UPLOADASSETRESPONSE']._serialized_end=644
+  _globals['_DOWNLOADASSETREQUEST']._serialized_start=646
+  _globals['_DOWNLOADASSETREQUEST']._serialized_end=712
+  _globals['_DOWNLOADASSETRESPONSE']._serialized_start=714
+  _globals['_DOWNLOADASSETRESPONSE']._serialized_end=788
+  _globals['_GETASSETREQUEST']._serialized_start=790
+  _globals['_GETASSETREQUEST']._serialized_end=819
+  _globals['_GETASSETRESPONSE']._serialized_start=821
+  _globals['_GETASSETRESPONSE']._serialized_end=876
+  _globals['_LISTASSETSREQUEST']._serialized_start=878
+  _globals['_LISTASSETSREQUEST']._serialized_end=936
+  _globals['_LISTASSETSRESPONSE']._serialized_start=938
+  _globals['_LISTASSETSRESPONSE']._serialized_end=1021
+  _globals['_DELETEASSETREQUEST']._serialized_start=1023
+  _globals['_DELETEASSETREQUEST']._serialized_end=1055
+  _globals['_DELETEASSETRESPONSE']._serialized_start=1057
+  _globals['_DELETEASSETRESPONSE']._serialized_end=1078
+  _globals['_ASSETSERVICE']._serialized_start=1081
+  _globals['_ASSETSERVICE']._serialized_end=1523
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,21 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_INTERNAL: _ClassVar[Reason]
     REASON_LINK_REFUSED: _ClassVar[Reason]
     REASON_LINK_UNREACHABLE: _ClassVar[Reason]
+    REASON_UNAUTHENTICATED: _ClassVar[Reason]
+    REASON_FORBIDDEN: _ClassVar[Reason]
+    REASON_REQUEST_ID_REUSED: _ClassVar[Reason]
+    REASON_JOB_STATE_FORBIDS: _ClassVar[Reason]
+    REASON_QUOTA_EXCEEDED: _ClassVar[Reason]
+    REASON_RATE_LIMITED: _ClassVar[Reason]
+    REASON_ASSET_NOT_FOUND: _ClassVar[Reason]
+    REASON_UPLOAD_CONFLICT: _ClassVar[Reason]
+    REASON_CONSENT_REVOKED: _ClassVar[Reason]
+    REASON_CONSENT_EXPIRED: _ClassVar[Reason]
+    REASON_CONSENT_NOT_COVERING: _ClassVar[Reason]
+    REASON_PUBLISH_FAILED: _ClassVar[Reason]
+    REASON_DEADLINE_REQUIRED: _ClassVar[Reason]
+    REASON_AUDIT_BROKEN: _ClassVar[Reason]
+    REASON_IN_USE: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_NOT_A_VIDEO: Reason
 REASON_FORMAT_REFUSED: Reason
@@ -127,6 +142,21 @@ REASON_IDENTITY_NOT_FOUND: Reason
 REASON_INTERNAL: Reason
 REASON_LINK_REFUSED: Reason
 REASON_LINK_UNREACHABLE: Reason
+REASON_UNAUTHENTICATED: Reason
+REASON_FORBIDDEN: Reason
+REASON_REQUEST_ID_REUSED: Reason
+REASON_JOB_STATE_FORBIDS: Reason
+REASON_QUOTA_EXCEEDED: Reason
+REASON_RATE_LIMITED: Reason
+REASON_ASSET_NOT_FOUND: Reason
+REASON_UPLOAD_CONFLICT: Reason
+REASON_CONSENT_REVOKED: Reason
+REASON_CONSENT_EXPIRED: Reason
+REASON_CONSENT_NOT_COVERING: Reason
+REASON_PUBLISH_FAILED: Reason
+REASON_DEADLINE_REQUIRED: Reason
+REASON_AUDIT_BROKEN: Reason
+REASON_IN_USE: Reason
 
 class Failure(_message.Message):
     __slots__ = ("reason", "message", "remedy", "stage", "frame")

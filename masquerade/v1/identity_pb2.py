@@ -27,7 +27,7 @@ from masquerade.v1 import detector_pb2 as masquerade_dot_v1_dot_detector__pb2
 from masquerade.v1 import job_pb2 as masquerade_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmasquerade/v1/identity.proto\x12\rmasquerade.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmasquerade/v1/detector.proto\x1a\x17masquerade/v1/job.proto\"\xaf\x01\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Consent\x12/\n\x07quality\x18\x04 \x03(\x0b\x32\x1e.masquerade.v1.PortraitQuality\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x15\x43reateIdentityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tasset_ids\x18\x02 \x03(\t\x12\'\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Consent\"C\n\x16\x43reateIdentityResponse\x12)\n\x08identity\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Identity\" \n\x12GetIdentityRequest\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x13GetIdentityResponse\x12)\n\x08identity\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Identity\">\n\x15ListIdentitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListIdentitiesResponse\x12+\n\nidentities\x18\x01 \x03(\x0b\x32\x17.masquerade.v1.Identity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x15\x44\x65leteIdentityRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteIdentityResponse2\x84\x03\n\x0fIdentityService\x12]\n\x0e\x43reateIdentity\x12$.masquerade.v1.CreateIdentityRequest\x1a%.masquerade.v1.CreateIdentityResponse\x12T\n\x0bGetIdentity\x12!.masquerade.v1.GetIdentityRequest\x1a\".masquerade.v1.GetIdentityResponse\x12]\n\x0eListIdentities\x12$.masquerade.v1.ListIdentitiesRequest\x1a%.masquerade.v1.ListIdentitiesResponse\x12]\n\x0e\x44\x65leteIdentity\x12$.masquerade.v1.DeleteIdentityRequest\x1a%.masquerade.v1.DeleteIdentityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmasquerade/v1/identity.proto\x12\rmasquerade.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmasquerade/v1/detector.proto\x1a\x17masquerade/v1/job.proto\"\x83\x02\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Consent\x12/\n\x07quality\x18\x04 \x03(\x0b\x32\x1e.masquerade.v1.PortraitQuality\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconsent_id\x18\x06 \x01(\t\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x64rawn\x18\x08 \x01(\x08\"\xad\x01\n\x15\x43reateIdentityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tasset_ids\x18\x02 \x03(\t\x12\'\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Consent\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x1f\n\x12landmarks_asset_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x15\n\x13_landmarks_asset_id\"C\n\x16\x43reateIdentityResponse\x12)\n\x08identity\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Identity\" \n\x12GetIdentityRequest\x12\n\n\x02id\x18\x01 \x01(\t\"@\n\x13GetIdentityResponse\x12)\n\x08identity\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Identity\">\n\x15ListIdentitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListIdentitiesResponse\x12+\n\nidentities\x18\x01 \x03(\x0b\x32\x17.masquerade.v1.Identity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x15\x44\x65leteIdentityRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteIdentityResponse\"\"\n\x14RevokeConsentRequest\x12\n\n\x02id\x18\x01 \x01(\t\"B\n\x15RevokeConsentResponse\x12)\n\x08identity\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Identity2\xe0\x03\n\x0fIdentityService\x12]\n\x0e\x43reateIdentity\x12$.masquerade.v1.CreateIdentityRequest\x1a%.masquerade.v1.CreateIdentityResponse\x12T\n\x0bGetIdentity\x12!.masquerade.v1.GetIdentityRequest\x1a\".masquerade.v1.GetIdentityResponse\x12]\n\x0eListIdentities\x12$.masquerade.v1.ListIdentitiesRequest\x1a%.masquerade.v1.ListIdentitiesResponse\x12]\n\x0e\x44\x65leteIdentity\x12$.masquerade.v1.DeleteIdentityRequest\x1a%.masquerade.v1.DeleteIdentityResponse\x12Z\n\rRevokeConsent\x12#.masquerade.v1.RevokeConsentRequest\x1a$.masquerade.v1.RevokeConsentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'masquerade.v1.identity_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IDENTITY']._serialized_start=136
-  _globals['_IDENTITY']._serialized_end=311
-  _globals['_CREATEIDENTITYREQUEST']._serialized_start=313
-  _globals['_CREATEIDENTITYREQUEST']._serialized_end=410
-  _globals['_CREATEIDENTITYRESPONSE']._serialized_start=412
-  _globals['_CREATEIDENTITYRESPONSE']._serialized_end=479
-  _globals['_GETIDENTITYREQUEST']._serialized_start=481
-  _globals['_GETIDENTITYREQUEST']._serialized_end=513
-  _globals['_GETIDENTITYRESPONSE']._serialized_start=515
-  _globals['_GETIDENTITYRESPONSE']._serialized_end=579
-  _globals['_LISTIDENTITIESREQUEST']._serialized_start=581
-  _globals['_LISTIDENTITIESREQUEST']._serialized_end=643
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=645
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=739
-  _globals['_DELETEIDENTITYREQUEST']._serialized_start=741
-  _globals['_DELETEIDENTITYREQUEST']._serialized_end=776
-  _globals['_DELETEIDENTITYRESPONSE']._serialized_start=778
-  _globals['_DELETEIDENTITYRESPONSE']._serialized_end=802
-  _globals['_IDENTITYSERVICE']._serialized_start=805
-  _globals['_IDENTITYSERVICE']._serialized_end=1193
+  _globals['_IDENTITY']._serialized_end=395
+  _globals['_CREATEIDENTITYREQUEST']._serialized_start=398
+  _globals['_CREATEIDENTITYREQUEST']._serialized_end=571
+  _globals['_CREATEIDENTITYRESPONSE']._serialized_start=573
+  _globals['_CREATEIDENTITYRESPONSE']._serialized_end=640
+  _globals['_GETIDENTITYREQUEST']._serialized_start=642
+  _globals['_GETIDENTITYREQUEST']._serialized_end=674
+  _globals['_GETIDENTITYRESPONSE']._serialized_start=676
+  _globals['_GETIDENTITYRESPONSE']._serialized_end=740
+  _globals['_LISTIDENTITIESREQUEST']._serialized_start=742
+  _globals['_LISTIDENTITIESREQUEST']._serialized_end=804
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=806
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=900
+  _globals['_DELETEIDENTITYREQUEST']._serialized_start=902
+  _globals['_DELETEIDENTITYREQUEST']._serialized_end=937
+  _globals['_DELETEIDENTITYRESPONSE']._serialized_start=939
+  _globals['_DELETEIDENTITYRESPONSE']._serialized_end=963
+  _globals['_REVOKECONSENTREQUEST']._serialized_start=965
+  _globals['_REVOKECONSENTREQUEST']._serialized_end=999
+  _globals['_REVOKECONSENTRESPONSE']._serialized_start=1001
+  _globals['_REVOKECONSENTRESPONSE']._serialized_end=1067
+  _globals['_IDENTITYSERVICE']._serialized_start=1070
+  _globals['_IDENTITYSERVICE']._serialized_end=1550
 # @@protoc_insertion_point(module_scope)

@@ -12,28 +12,38 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Identity(_message.Message):
-    __slots__ = ("id", "name", "consent", "quality", "create_time")
+    __slots__ = ("id", "name", "consent", "quality", "create_time", "consent_id", "revoke_time", "drawn")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CONSENT_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DRAWN_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     consent: _job_pb2.Consent
     quality: _containers.RepeatedCompositeFieldContainer[_detector_pb2.PortraitQuality]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., consent: _Optional[_Union[_job_pb2.Consent, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[_detector_pb2.PortraitQuality, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    consent_id: str
+    revoke_time: _timestamp_pb2.Timestamp
+    drawn: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., consent: _Optional[_Union[_job_pb2.Consent, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[_detector_pb2.PortraitQuality, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., consent_id: _Optional[str] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., drawn: _Optional[bool] = ...) -> None: ...
 
 class CreateIdentityRequest(_message.Message):
-    __slots__ = ("name", "asset_ids", "consent")
+    __slots__ = ("name", "asset_ids", "consent", "request_id", "landmarks_asset_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ASSET_IDS_FIELD_NUMBER: _ClassVar[int]
     CONSENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    LANDMARKS_ASSET_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     asset_ids: _containers.RepeatedScalarFieldContainer[str]
     consent: _job_pb2.Consent
-    def __init__(self, name: _Optional[str] = ..., asset_ids: _Optional[_Iterable[str]] = ..., consent: _Optional[_Union[_job_pb2.Consent, _Mapping]] = ...) -> None: ...
+    request_id: str
+    landmarks_asset_id: str
+    def __init__(self, name: _Optional[str] = ..., asset_ids: _Optional[_Iterable[str]] = ..., consent: _Optional[_Union[_job_pb2.Consent, _Mapping]] = ..., request_id: _Optional[str] = ..., landmarks_asset_id: _Optional[str] = ...) -> None: ...
 
 class CreateIdentityResponse(_message.Message):
     __slots__ = ("identity",)
@@ -78,3 +88,15 @@ class DeleteIdentityRequest(_message.Message):
 class DeleteIdentityResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RevokeConsentRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RevokeConsentResponse(_message.Message):
+    __slots__ = ("identity",)
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    identity: Identity
+    def __init__(self, identity: _Optional[_Union[Identity, _Mapping]] = ...) -> None: ...

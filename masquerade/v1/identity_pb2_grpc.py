@@ -55,6 +55,11 @@ class IdentityServiceStub:
                 request_serializer=masquerade_dot_v1_dot_identity__pb2.DeleteIdentityRequest.SerializeToString,
                 response_deserializer=masquerade_dot_v1_dot_identity__pb2.DeleteIdentityResponse.FromString,
                 _registered_method=True)
+        self.RevokeConsent = channel.unary_unary(
+                '/masquerade.v1.IdentityService/RevokeConsent',
+                request_serializer=masquerade_dot_v1_dot_identity__pb2.RevokeConsentRequest.SerializeToString,
+                response_deserializer=masquerade_dot_v1_dot_identity__pb2.RevokeConsentResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer:
@@ -89,6 +94,13 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeConsent(self, request, context):
+        """Withdraws the consent: jobs that use the face stop without a result, and its data is erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.DeleteIdentity,
                     request_deserializer=masquerade_dot_v1_dot_identity__pb2.DeleteIdentityRequest.FromString,
                     response_serializer=masquerade_dot_v1_dot_identity__pb2.DeleteIdentityResponse.SerializeToString,
+            ),
+            'RevokeConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeConsent,
+                    request_deserializer=masquerade_dot_v1_dot_identity__pb2.RevokeConsentRequest.FromString,
+                    response_serializer=masquerade_dot_v1_dot_identity__pb2.RevokeConsentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class IdentityService:
             '/masquerade.v1.IdentityService/DeleteIdentity',
             masquerade_dot_v1_dot_identity__pb2.DeleteIdentityRequest.SerializeToString,
             masquerade_dot_v1_dot_identity__pb2.DeleteIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/masquerade.v1.IdentityService/RevokeConsent',
+            masquerade_dot_v1_dot_identity__pb2.RevokeConsentRequest.SerializeToString,
+            masquerade_dot_v1_dot_identity__pb2.RevokeConsentResponse.FromString,
             options,
             channel_credentials,
             insecure,

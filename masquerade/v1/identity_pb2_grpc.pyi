@@ -41,6 +41,8 @@ class IdentityServiceStub:
     """Identities, newest first."""
     DeleteIdentity: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeleteIdentityRequest, _identity_pb2.DeleteIdentityResponse]
     """Erases portraits, textures and embeddings everywhere."""
+    RevokeConsent: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeConsentRequest, _identity_pb2.RevokeConsentResponse]
+    """Withdraws the consent: jobs that use the face stop without a result, and its data is erased."""
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -55,6 +57,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Identities, newest first."""
     DeleteIdentity: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeleteIdentityRequest, _identity_pb2.DeleteIdentityResponse]  # type: ignore[assignment]
     """Erases portraits, textures and embeddings everywhere."""
+    RevokeConsent: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeConsentRequest, _identity_pb2.RevokeConsentResponse]  # type: ignore[assignment]
+    """Withdraws the consent: jobs that use the face stop without a result, and its data is erased."""
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Faces to put on, each with the consent by which it is used."""
@@ -90,5 +94,13 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.DeleteIdentityResponse, _abc.Awaitable[_identity_pb2.DeleteIdentityResponse]]:
         """Erases portraits, textures and embeddings everywhere."""
+
+    @_abc_1.abstractmethod
+    def RevokeConsent(
+        self,
+        request: _identity_pb2.RevokeConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.RevokeConsentResponse, _abc.Awaitable[_identity_pb2.RevokeConsentResponse]]:
+        """Withdraws the consent: jobs that use the face stop without a result, and its data is erased."""
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,12 +51,48 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class Consent(_message.Message):
-    __slots__ = ("method", "statement")
+    __slots__ = ("method", "statement", "attested_by", "scopes", "expire_time")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    ATTESTED_BY_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     method: ConsentMethod
     statement: str
-    def __init__(self, method: _Optional[_Union[ConsentMethod, str]] = ..., statement: _Optional[str] = ...) -> None: ...
+    attested_by: str
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, method: _Optional[_Union[ConsentMethod, str]] = ..., statement: _Optional[str] = ..., attested_by: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Publication(_message.Message):
+    __slots__ = ("place", "name")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    name: str
+    def __init__(self, place: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class PublicationState(_message.Message):
+    __slots__ = ("publication", "done", "failure", "publish_time")
+    PUBLICATION_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    publication: Publication
+    done: bool
+    failure: _errors_pb2.Failure
+    publish_time: _timestamp_pb2.Timestamp
+    def __init__(self, publication: _Optional[_Union[Publication, _Mapping]] = ..., done: _Optional[bool] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class StateChange(_message.Message):
+    __slots__ = ("state", "time", "attempt")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    state: JobState
+    time: _timestamp_pb2.Timestamp
+    attempt: int
+    def __init__(self, state: _Optional[_Union[JobState, str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class JobIdentity(_message.Message):
     __slots__ = ("name", "identity_id", "portrait_keys", "portrait_names", "consent", "landmarks_key")
@@ -83,16 +119,18 @@ class CastRule(_message.Message):
     def __init__(self, identity: _Optional[str] = ..., person: _Optional[int] = ...) -> None: ...
 
 class Background(_message.Message):
-    __slots__ = ("kind", "asset_key", "rgb", "blur")
+    __slots__ = ("kind", "asset_key", "rgb", "blur", "asset_id")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ASSET_KEY_FIELD_NUMBER: _ClassVar[int]
     RGB_FIELD_NUMBER: _ClassVar[int]
     BLUR_FIELD_NUMBER: _ClassVar[int]
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
     kind: _compositor_pb2.BackgroundKind
     asset_key: str
     rgb: int
     blur: float
-    def __init__(self, kind: _Optional[_Union[_compositor_pb2.BackgroundKind, str]] = ..., asset_key: _Optional[str] = ..., rgb: _Optional[int] = ..., blur: _Optional[float] = ...) -> None: ...
+    asset_id: str
+    def __init__(self, kind: _Optional[_Union[_compositor_pb2.BackgroundKind, str]] = ..., asset_key: _Optional[str] = ..., rgb: _Optional[int] = ..., blur: _Optional[float] = ..., asset_id: _Optional[str] = ...) -> None: ...
 
 class Engines(_message.Message):
     __slots__ = ("detector", "swapper", "swapper_options", "segmenter")
@@ -132,7 +170,7 @@ class ProofSettings(_message.Message):
     def __init__(self, plane_digests: _Optional[bool] = ..., dump_planes: _Optional[bool] = ..., segments: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("asset_key", "identities", "cast", "background", "keep", "apply", "encode", "profile", "engines", "provenance", "labels", "licence_policy", "proof", "segment_frames")
+    __slots__ = ("asset_key", "identities", "cast", "background", "keep", "apply", "encode", "profile", "engines", "provenance", "labels", "licence_policy", "proof", "segment_frames", "asset_id", "publish", "priority")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +192,9 @@ class JobSpec(_message.Message):
     LICENCE_POLICY_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     asset_key: str
     identities: _containers.RepeatedCompositeFieldContainer[JobIdentity]
     cast: _containers.RepeatedCompositeFieldContainer[CastRule]
@@ -168,26 +209,31 @@ class JobSpec(_message.Message):
     licence_policy: str
     proof: ProofSettings
     segment_frames: int
-    def __init__(self, asset_key: _Optional[str] = ..., identities: _Optional[_Iterable[_Union[JobIdentity, _Mapping]]] = ..., cast: _Optional[_Iterable[_Union[CastRule, _Mapping]]] = ..., background: _Optional[_Union[Background, _Mapping]] = ..., keep: _Optional[_Iterable[_Union[_media_pb2.TimeRange, _Mapping]]] = ..., apply: _Optional[_Iterable[_Union[_media_pb2.TimeRange, _Mapping]]] = ..., encode: _Optional[_Union[_compositor_pb2.EncodeSettings, _Mapping]] = ..., profile: _Optional[str] = ..., engines: _Optional[_Union[Engines, _Mapping]] = ..., provenance: _Optional[_Union[ProvenanceSettings, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., licence_policy: _Optional[str] = ..., proof: _Optional[_Union[ProofSettings, _Mapping]] = ..., segment_frames: _Optional[int] = ...) -> None: ...
+    asset_id: str
+    publish: _containers.RepeatedCompositeFieldContainer[Publication]
+    priority: int
+    def __init__(self, asset_key: _Optional[str] = ..., identities: _Optional[_Iterable[_Union[JobIdentity, _Mapping]]] = ..., cast: _Optional[_Iterable[_Union[CastRule, _Mapping]]] = ..., background: _Optional[_Union[Background, _Mapping]] = ..., keep: _Optional[_Iterable[_Union[_media_pb2.TimeRange, _Mapping]]] = ..., apply: _Optional[_Iterable[_Union[_media_pb2.TimeRange, _Mapping]]] = ..., encode: _Optional[_Union[_compositor_pb2.EncodeSettings, _Mapping]] = ..., profile: _Optional[str] = ..., engines: _Optional[_Union[Engines, _Mapping]] = ..., provenance: _Optional[_Union[ProvenanceSettings, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., licence_policy: _Optional[str] = ..., proof: _Optional[_Union[ProofSettings, _Mapping]] = ..., segment_frames: _Optional[int] = ..., asset_id: _Optional[str] = ..., publish: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("sequence", "state", "frames_done", "frames_total", "frames_per_second", "seconds_left")
+    __slots__ = ("sequence", "state", "frames_done", "frames_total", "frames_per_second", "seconds_left", "time")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     FRAMES_DONE_FIELD_NUMBER: _ClassVar[int]
     FRAMES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     state: JobState
     frames_done: int
     frames_total: int
     frames_per_second: float
     seconds_left: float
-    def __init__(self, sequence: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., frames_done: _Optional[int] = ..., frames_total: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, sequence: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., frames_done: _Optional[int] = ..., frames_total: _Optional[int] = ..., frames_per_second: _Optional[float] = ..., seconds_left: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "spec", "state", "progress", "failure", "artifact", "record", "report", "timeline", "create_time", "update_time")
+    __slots__ = ("id", "spec", "state", "progress", "failure", "artifact", "record", "report", "timeline", "create_time", "update_time", "request_id", "history", "publications", "rerender_of", "expire_time")
     ID_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +245,11 @@ class Job(_message.Message):
     TIMELINE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    PUBLICATIONS_FIELD_NUMBER: _ClassVar[int]
+    RERENDER_OF_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     id: str
     spec: JobSpec
     state: JobState
@@ -210,7 +261,12 @@ class Job(_message.Message):
     timeline: _timeline_pb2.TimelineSummary
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., artifact: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., record: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., report: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., timeline: _Optional[_Union[_timeline_pb2.TimelineSummary, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    request_id: str
+    history: _containers.RepeatedCompositeFieldContainer[StateChange]
+    publications: _containers.RepeatedCompositeFieldContainer[PublicationState]
+    rerender_of: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., artifact: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., record: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., report: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., timeline: _Optional[_Union[_timeline_pb2.TimelineSummary, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., history: _Optional[_Iterable[_Union[StateChange, _Mapping]]] = ..., publications: _Optional[_Iterable[_Union[PublicationState, _Mapping]]] = ..., rerender_of: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("request_id", "spec")
@@ -239,14 +295,27 @@ class GetJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "state")
+    __slots__ = ("page_size", "page_token", "state", "labels", "create_time_from", "create_time_before")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FROM_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     state: JobState
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    create_time_from: _timestamp_pb2.Timestamp
+    create_time_before: _timestamp_pb2.Timestamp
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., create_time_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListJobsResponse(_message.Message):
     __slots__ = ("jobs", "next_page_token")
@@ -325,10 +394,18 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("stages",)
+    __slots__ = ("stages", "version", "profile", "licence_policy", "places")
     STAGES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
     stages: _containers.RepeatedCompositeFieldContainer[StageDescription]
-    def __init__(self, stages: _Optional[_Iterable[_Union[StageDescription, _Mapping]]] = ...) -> None: ...
+    version: str
+    profile: str
+    licence_policy: str
+    places: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stages: _Optional[_Iterable[_Union[StageDescription, _Mapping]]] = ..., version: _Optional[str] = ..., profile: _Optional[str] = ..., licence_policy: _Optional[str] = ..., places: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StageDescription(_message.Message):
     __slots__ = ("stage", "engines")
