@@ -27,8 +27,9 @@ _SPILL_WINDOW_SHARES = (1 / 10, 1 / 30)
 
 _LITTLE = np.float32(1 / 255)
 
-_SURE_FOREGROUND = 250
-"""Alpha from which a pixel's colour is its own."""
+_SURE_FOREGROUND = 254
+"""Alpha from which a sample's colour is its own: less than one level shows through, so it may well round to the
+source's sample, and then it must be that sample."""
 
 
 def _identity() -> Affine:
@@ -113,11 +114,9 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
         parts = _by_plane(planes, background, box, half_box)
         for (plane, behind, place), share, spill, scale in zip(parts, opacities, spills, factors, strict=True):
             at = np.s_[place[1] : place[3], place[0] : place[2]]
-            # Only where something shows through: interpolated, the correction reaches into sure pixels.
-            edge = np.asarray(share < 255, np.uint8)
-            own = cv2.add(plane[at], enlarge(spill, scale, place), dst=plane[at].copy(), mask=edge, dtype=cv2.CV_8U)
+            own = _cleaned(plane[at], enlarge(spill, scale, place), share)
             np.copyto(plane[at], behind[at])
-            _mix(plane[at], np.asarray(own, np.uint8), share)
+            _mix(plane[at], own, share)
 
 
 def _by_plane(
@@ -138,6 +137,17 @@ def _mix(
     difference = cv2.subtract(over, plane, dtype=cv2.CV_16S)
     difference = cv2.multiply(difference, alpha, scale=1 / 255, dtype=cv2.CV_16S)
     cv2.add(plane, difference, dst=plane, dtype=cv2.CV_8U)
+
+
+def _cleaned(plane: Plane, spill: NDArray[np.int16], alpha: Alpha8) -> Plane:
+    """The samples without the old background's light: as much of the spill is taken out as alpha lets through.
+
+    Each sample is corrected by its own alpha. A correction that is interpolated as a whole reaches from an open edge
+    into the sure pixels beside it.
+    """
+    through = cv2.multiply(spill, cv2.bitwise_not(alpha), scale=1 / 255, dtype=cv2.CV_16S)
+    is_open = np.asarray(alpha < _SURE_FOREGROUND, np.uint8)
+    return np.asarray(cv2.add(plane, through, dst=plane.copy(), mask=is_open, dtype=cv2.CV_8U), np.uint8)
 
 
 def _inside(planes: Planes, alpha: Alpha8, x0: int, y0: int) -> tuple[int, int, int, int] | None:
@@ -186,34 +196,36 @@ def _unwarped(patch: Patch, x0: int, y0: int) -> tuple[Rgb, Alpha8, int, int]:
 
 
 def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16]]:
-    """For Y, U and V what is to be added to the frame so that its edge shows the foreground's colour alone.
+    """For Y, U and V what is to be added to a sample, times 1 - alpha, so that it shows the foreground's colour alone.
 
     Blur fusion in two passes (Forte 2021, "Approximate fast foreground colour estimation"): local means of foreground
     and background under the matte, corrected by what they do not explain; the first pass looks far enough to find
-    both colours, the second stays near.
+    both colours, the second stays near. With those means F and B, a sample I = alpha F + (1 - alpha) B + rest has the
+    clean colour F + alpha rest, which lies (1 - alpha)(F - B - rest) from I. The factor 1 - alpha is left out here
+    and taken at the frame's own size, where it is 0 in every sure sample.
 
     Returns:
-        Three (ceil(H / factor), ceil(W / factor)) int16 in levels; 0 where the foreground is sure.
+        Three (ceil(H / factor), ceil(W / factor)) int16 in levels.
     """
     opacity = shrink(alpha, factor)
     share = opacity.astype(np.float32)
     share *= np.float32(1 / 255)
-    rest = 1 - share
-    is_sure = opacity >= _SURE_FOREGROUND
+    through = 1 - share
     windows = [2 * (max(5, round(opacity.shape[1] * part)) // 2) + 1 for part in _SPILL_WINDOW_SHARES]
     # The constant keeps a mean at the pixel's own colour where there is nothing of its side nearby.
-    scales = [(1 / (_mean(share, window) + _LITTLE), 1 / (_mean(rest, window) + _LITTLE)) for window in windows]
+    scales = [(1 / (_mean(share, window) + _LITTLE), 1 / (_mean(through, window) + _LITTLE)) for window in windows]
     spills = []
     for plane, scale in ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2)):
         own = shrink(plane, scale).astype(np.float32)
         front: NDArray[np.float32] = own
         back: NDArray[np.float32] = own
+        spill = np.zeros_like(own)
         for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
             front = np.asarray((_mean(front * share, window) + _LITTLE * front) * front_scale, np.float32)
-            back = np.asarray((_mean(back * rest, window) + _LITTLE * back) * back_scale, np.float32)
-            front += share * (own - back - share * (front - back))
-        spill = front - own
-        spill[is_sure] = 0
+            back = np.asarray((_mean(back * through, window) + _LITTLE * back) * back_scale, np.float32)
+            rest = own - back - share * (front - back)
+            spill = front - back - rest
+            front += share * rest
         spills.append(np.rint(spill).astype(np.int16))
     return spills
 

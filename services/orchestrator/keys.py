@@ -17,7 +17,7 @@ STAGE_REVISIONS: Mapping[str, int] = {
     "plan": 1,
     "analyse": 1,
     "link": 1,
-    "render": 1,
+    "render": 2,
     "assemble": 1,
     "finalise": 1,
     "report": 1,
