@@ -109,7 +109,8 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
             continue
         opacity = alpha[run.y0 : run.y1, run.x0 : run.x1]
         half_size = (opacity.shape[1] // 2, opacity.shape[0] // 2)
-        opacities = (opacity, *(2 * (cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA),)))
+        half_opacity = np.asarray(cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA), np.uint8)
+        opacities = (opacity, half_opacity, half_opacity)
         factors = (factor, factor // 2, factor // 2)
         parts = _by_plane(planes, background, box, half_box)
         for (plane, behind, place), share, spill, scale in zip(parts, opacities, spills, factors, strict=True):
