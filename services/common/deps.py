@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from services.common.inference.runtime import Runtime
     from services.common.pool import Pool
+    from services.common.records.database import Records
     from services.common.store.objects import ObjectStore
 
 
@@ -41,6 +42,9 @@ class Registration:
 
     close: Callable[[], Awaitable[None]] | None = None
     """Gives back what the servicer holds (children, rings), after its server has drained."""
+
+    is_public: bool = False
+    """For other systems: served on the public address alone, to callers who say who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,12 @@ class ServiceDeps:
 
     runtime: Runtime | None = None
     """Where models run; None for a service that runs none."""
+
+    records: Records | None = None
+    """Rows of jobs, assets and identities, opened by the first who needs them; None for a service that keeps none."""
+
+    secret: bytes = b""
+    """Of this installation, for keyed digests."""
 
     tenant: str = "local"
     """The tenant of a command on a laptop. A service reads a call's tenant from the call, this one never."""

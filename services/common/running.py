@@ -23,6 +23,7 @@ from services.common.lanes.handshake import lane_service
 from services.common.lanes.registry import REGIONS
 from services.common.logs import configure_logs
 from services.common.pool import Pool
+from services.common.records.database import Records
 from services.common.server import build_server
 from services.common.settings import ServiceSettings
 from services.common.store.opening import open_store
@@ -64,6 +65,17 @@ async def serve_alone(settings: S, build: Callable[[ServiceDeps, S | None], Awai
             stack.push_async_callback(channels[name].close)
         scratch = settings.data / "scratch" / settings.service
         scratch.mkdir(parents=True, exist_ok=True)
-        deps = ServiceDeps(store=store, pool=pool, channels=channels, scratch=scratch, runtime=runtime)
-        registrations = [*await build(deps, settings), lane_service()]
+        records = Records(settings.records_url())
+        stack.push_async_callback(records.close)
+        deps = ServiceDeps(
+            store=store,
+            pool=pool,
+            channels=channels,
+            scratch=scratch,
+            runtime=runtime,
+            records=records,
+            secret=settings.secret_bytes(),
+        )
+        built = await build(deps, settings)
+        registrations = [*(each for each in built if not each.is_public), lane_service()]
         await build_server(registrations, settings).run()

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.common.errors import InvalidSetting
+from services.common.secret import read_or_make_secret
 from services.common.setting_names import PREFIX, check_environment, check_file, read_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -149,6 +150,18 @@ class ServiceSettings(BaseSettings):
     s3_secure: bool = True
     """Speak TLS to the object store."""
 
+    database: str = ""
+    """`postgresql://...` for jobs, assets, identities and keys; empty keeps them in SQLite below the data folder."""
+
+    secret: SecretStr = SecretStr("")
+    """Of this installation, the same for all services: for keyed digests. Empty keeps one in the data folder."""
+
+    public_listen: str = ""
+    """host:port or unix:/path of the public services, for other systems; empty serves none."""
+
+    access: Literal["keys", "open"] = "keys"
+    """Who may call the public services: holders of a key or token, or everybody on this machine."""
+
     _origins: dict[str, str] = {}
 
     @classmethod
@@ -206,6 +219,15 @@ class ServiceSettings(BaseSettings):
                 if name in source and name not in found:
                     found[name] = _Found(source[name], f"masquerade.toml {prefix}{name}")
         return cls._made(found)
+
+    def records_url(self) -> str:
+        """The records' database."""
+        return self.database or f"sqlite:///{self.data / 'records.sqlite'}"
+
+    def secret_bytes(self) -> bytes:
+        """The installation's secret, as keyed digests take it."""
+        given = self.secret.get_secret_value()
+        return given.encode() if given else read_or_make_secret(self.data)
 
     @classmethod
     def _in_environment(cls, name: str, environ: Mapping[str, str]) -> _Found | None:

@@ -14,9 +14,6 @@ class OrchestratorSettings(ServiceSettings):
 
     service: ClassVar[str] = "orchestrator"
 
-    database: str = ""
-    """`postgresql://...` for several orchestrators; empty keeps jobs in SQLite below the data folder."""
-
     executor: str = "local"
     """Stable name of this process. After a restart it takes up what this name was running; no two may share one."""
 
@@ -36,5 +33,5 @@ class OrchestratorSettings(ServiceSettings):
     """Longest time of one step: a segment, or the assembling of a whole video."""
 
     def database_url(self) -> str:
-        """The database as the engine takes it."""
-        return self.database or f"sqlite:///{self.data.expanduser().absolute() / 'jobs.sqlite'}"
+        """The engine's database."""
+        return self.database or f"sqlite:///{self.data / 'jobs.sqlite'}"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from pathlib import Path
 
 from services.common.errors import InputMissing
+from services.common.secret import read_or_make_secret
 from services.common.store.objects import ObjectStore, digest_of_file, keyed_digest
 from services.standalone.data_folder import DataFolder
-
-SECRET = "asset.secret"
-SECRET_BYTES = 32
 
 
 class Assets:
@@ -21,7 +18,7 @@ class Assets:
     def __init__(self, store: ObjectStore, folder: DataFolder, *, tenant: str) -> None:
         self._store = store
         self._tenant = tenant
-        self._secret = _secret(folder.path / SECRET)
+        self._secret = read_or_make_secret(folder.path)
         self.names: dict[str, str] = {}
         """What people call each asset, by its key."""
 
@@ -45,22 +42,3 @@ class Assets:
 
     def _key(self, digest: str) -> str:
         return f"{self._tenant}/assets/{keyed_digest(self._tenant, digest, self._secret)}"
-
-
-def _secret(path: Path) -> bytes:
-    """The installation's own, made at first use. The caller owns the data folder."""
-    try:
-        secret = path.read_bytes()
-    except FileNotFoundError:
-        secret = b""
-    if len(secret) == SECRET_BYTES:
-        return secret
-    secret = os.urandom(SECRET_BYTES)
-    writing = path.with_name(f"{path.name}.new")
-    descriptor = os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
-    writing.replace(path)
-    return secret

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import grpc.aio
 
+from services.common.access.interceptor import public_interceptors
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.opening import open_runtime
 from services.common.inference.runtime import Runtime
 from services.common.lanes.handshake import lane_service
 from services.common.pool import Pool
+from services.common.records.database import Records
 from services.common.server import Server, build_server
 from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
@@ -29,6 +31,9 @@ from services.standalone.data_folder import DataFolder
 
 SERVICES = ("ingest", "detector", "swapper", "segmenter", "compositor", "orchestrator")
 """In the order in which they start: who is called before who calls."""
+
+PUBLIC = "public"
+"""Name of the server for other systems."""
 
 Builder = Callable[[ServiceDeps], Awaitable[list[Registration]]]
 
@@ -40,7 +45,9 @@ class Mesh:
     Attributes:
         targets: address by the short name of the service.
         channels: an open channel to each.
+        public: address of the public services; empty where none is served.
         store: the store that all of them use.
+        records: rows of jobs, assets and identities.
         runtime: where their models run.
         pool: their CPU work.
         folder: the data folder.
@@ -49,7 +56,9 @@ class Mesh:
 
     targets: Mapping[str, str]
     channels: Mapping[str, grpc.aio.Channel]
+    public: str
     store: ObjectStore
+    records: Records
     runtime: Runtime
     pool: Pool
     folder: DataFolder
@@ -68,6 +77,7 @@ async def running_mesh(
     *,
     flags: Mapping[str, object] | None = None,
     first_port: int | None = None,
+    public: str | None = None,
     services: Sequence[str] = SERVICES,
 ) -> AsyncIterator[Mesh]:
     """Run services until the block ends, then drain them.
@@ -77,6 +87,7 @@ async def running_mesh(
         settings: what all services share.
         flags: settings from the command line, for every service's own settings.
         first_port: listen on loopback ports from this one on, for other programs; else on sockets in a private folder.
+        public: where other systems call; unset means a socket in a private folder, which only this user can open.
         services: which, by short name.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -90,6 +101,9 @@ async def running_mesh(
         await store.sweep()
         stack.push_async_callback(store.close)
         shutil.rmtree(folder.scratch, ignore_errors=True)
+        records = Records(settings.records_url())
+        stack.push_async_callback(records.close)
+        secret = settings.secret_bytes()
 
         targets = {name: f"unix:{sockets}/{name}" for name in services}
         if first_port is not None:
@@ -100,16 +114,42 @@ async def running_mesh(
             stack.push_async_callback(channels[name].close)
 
         servers: dict[str, Server] = {}
+        doors: list[Registration] = []
         for name in services:
             deps = ServiceDeps(
-                store=store, pool=pool, channels=channels, scratch=folder.scratch / name, runtime=runtime
+                store=store,
+                pool=pool,
+                channels=channels,
+                scratch=folder.scratch / name,
+                runtime=runtime,
+                records=records,
+                secret=secret,
             )
             server_flags = {**(flags or {}), "listen": targets[name]}
-            registrations = [*await _builder(name, server_flags)(deps), lane_service()]
+            built = await _builder(name, server_flags)(deps)
+            doors += [each for each in built if each.is_public]
+            registrations = [*(each for each in built if not each.is_public), lane_service()]
             servers[name] = build_server(registrations, ServiceSettings.load({**server_flags, "metrics_listen": ""}))
             stack.push_async_callback(servers[name].stop)
             await servers[name].start()
-        yield Mesh(targets, channels, store, runtime, pool, folder, servers)
+        if doors:
+            listen = public or f"unix:{sockets}/{PUBLIC}"
+            servers[PUBLIC] = _public_server(doors, {**(flags or {}), "listen": listen}, records, secret)
+            stack.push_async_callback(servers[PUBLIC].stop)
+            await servers[PUBLIC].start()
+        door = servers[PUBLIC].target if doors else ""
+        yield Mesh(targets, channels, door, store, records, runtime, pool, folder, servers)
+
+
+def _public_server(
+    doors: Sequence[Registration], flags: Mapping[str, object], records: Records, secret: bytes
+) -> Server:
+    """One address for all public services, with a lock on it unless only this user can reach it."""
+    settings = ServiceSettings.load({**flags, "metrics_listen": ""})
+    if settings.listen.startswith("unix:") and settings.origin("access") == "default":
+        settings = settings.model_copy(update={"access": "open"})
+    locks = public_interceptors(settings, records=records, secret=secret)
+    return build_server(doors, settings, interceptors=locks)
 
 
 def _builder(name: str, flags: Mapping[str, object]) -> Builder:

@@ -1,0 +1,1 @@
+"""Who may call the public doors, how often, and over which wire."""
