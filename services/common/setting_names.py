@@ -17,8 +17,8 @@ from services.common.errors import InvalidSetting, UnknownSetting
 
 PREFIX = "MASQUERADE_"
 SERVICES = ("ingest", "detector", "swapper", "segmenter", "compositor", "orchestrator", "standalone")
-NOT_SETTINGS = frozenset({"MASQUERADE_SHARED"})
-"""Read by tests alone."""
+NOT_SETTINGS = frozenset({f"{PREFIX}{name}" for name in ("SHARED", "ENDPOINT", "KEY", "KEY_FILE", "CA")})
+"""Read by tests, and by clients that may run in the same environment."""
 
 _SERVICE_LINK = re.compile(r"MASQUERADE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[A-Z0-9_]+)?)")
 

@@ -1,0 +1,102 @@
+"""One call: its deadline, its key, its retries; errors rise as `ClientError`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from masquerade.client.connection import Access
+from masquerade.client.errors import ClientError, from_rpc_error
+
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Between the attempts at a stream that broke; gRPC itself repeats unary calls."""
+
+_GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE})
+_LATER: Final = frozenset({"RATE_LIMITED", "OVERLOADED"})
+"""Reasons that only mean `not so fast`. A quota that is used up is for people to look at."""
+
+
+class Calls:
+    """What the parts of a client share."""
+
+    def __init__(self, access: Access, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
+        self.channel = channel
+        self.timeout_s = timeout_s
+        self._metadata = access.metadata()
+
+    async def ask(self, method: Any, request: Any, *, timeout_s: float | None = None) -> Any:
+        """A unary call; when the mesh says `later`, it is made again then, as long as there is time.
+
+        Raises:
+            ClientError: whatever it ended with.
+        """
+        until = time.monotonic() + (timeout_s or self.timeout_s)
+        while True:
+            try:
+                return await method(
+                    request, timeout=max(until - time.monotonic(), 0.001), metadata=self._metadata, wait_for_ready=False
+                )
+            except grpc.aio.AioRpcError as error:
+                failed = from_rpc_error(error)
+                pause = failed.retry_after_s
+                if failed.reason not in _LATER or pause is None or time.monotonic() + pause >= until:
+                    raise failed from None
+            await asyncio.sleep(pause)
+
+    async def stream(self, method: Any, request: Any) -> AsyncIterator[Any]:
+        """Answers of a server stream.
+
+        Raises:
+            ClientError: whatever it ended with.
+        """
+        call = method(request, metadata=self._metadata)
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+    async def send(self, method: Any, requests: AsyncIterator[Any]) -> Any:
+        """A client stream.
+
+        Raises:
+            ClientError: whatever it ended with.
+        """
+        call = method(requests, metadata=self._metadata)
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+
+class Patience:
+    """Pauses between attempts; progress in between starts them anew."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def moved(self) -> None:
+        """Something got through."""
+        self._failures = 0
+
+    async def after(self, error: ClientError) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            ClientError: the given one, when trying again makes no sense.
+        """
+        is_later = error.reason in _LATER
+        if (error.code not in _GONE and not is_later) or self._failures >= len(PAUSES_S):
+            raise error
+        pause = PAUSES_S[self._failures]
+        self._failures += 1
+        await asyncio.sleep(max(pause, (error.retry_after_s or 0.0) if is_later else 0.0))
