@@ -167,7 +167,7 @@ class DbosSteps:
                 async with asyncio.timeout(_NOTICE_S):
                     await bell.wait()
                 return
-            if await asyncio.to_thread(_has_ended, child):
+            if await asyncio.to_thread(has_ended, child):
                 return
 
     async def tell(self, event: JsonObject) -> None:
@@ -230,7 +230,8 @@ def _priority(child: str) -> int:
     return int(child.rpartition(".")[2]) + 1
 
 
-def _has_ended(child: str) -> bool:
+def has_ended(child: str) -> bool:
+    """Whether a workflow has an outcome that is written down."""
     # In an empty context: inside a workflow's the look would be recorded as a step, at a time that differs each run.
     status = contextvars.Context().run(DBOS.get_workflow_status, child)
     return status is not None and status.status not in {"ENQUEUED", "DELAYED", "PENDING"}

@@ -59,6 +59,14 @@ class Run:
     failure: Failure | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the newest attempt at a job stands: what reconciling many rows needs, and no more."""
+
+    attempt: int
+    status: RunStatus
+
+
 class Steps(Protocol):
     """What a body may do."""
 
@@ -110,8 +118,29 @@ class Engine(Protocol):
     async def stop(self) -> None:
         """Stop without finishing: what runs is interrupted and goes on at the next start."""
 
-    async def submit(self, job: str, body: str, spec: JsonObject, *, tenant: str, priority: int = 0) -> Run:
-        """Begin a job, or attach to it if it is there; one that failed or was cancelled is tried once more.
+    async def submit(
+        self,
+        job: str,
+        body: str,
+        spec: JsonObject,
+        *,
+        tenant: str,
+        priority: int = 0,
+        number: int | None = None,
+        attempt: int | None = None,
+    ) -> Run:
+        """Begin an attempt at a job, or attach to it if it is there.
+
+        Args:
+            job: id of the job.
+            body: name of a registered body.
+            spec: what the body is given.
+            tenant: whose it is; segments of different tenants take turns.
+            priority: 0 to 100, lower ones first.
+            number: admission number, lower ones of a priority first; None takes the next one of this process, which
+                is for those that keep no book.
+            attempt: which attempt, from 0 on: the same one again attaches to it, also when it has ended. None takes the
+                newest one, or the next if that failed or was cancelled.
 
         Raises:
             InvalidSpec: the job is there with another spec.
@@ -123,6 +152,9 @@ class Engine(Protocol):
     async def get(self, job: str) -> Run | None:
         """The newest attempt, or None."""
 
+    async def statuses(self, jobs: Sequence[str]) -> Mapping[str, Standing]:
+        """Where the newest attempts at many jobs stand, in one look; jobs that are not there are absent."""
+
     async def list(self, tenant: str, *, limit: int = 100) -> Sequence[Run]:
         """The newest jobs of a tenant, newest first."""
 
@@ -132,5 +164,12 @@ class Engine(Protocol):
     async def recover(self, executors: Sequence[str]) -> int:
         """Take over what dead executors were running; how many runs."""
 
-    async def delete(self, job: str) -> None:
-        """Forget a job that has ended, with all its attempts."""
+    async def delete(self, *jobs: str) -> None:
+        """Forget jobs that have ended, with all their attempts; those that have not are left alone."""
+
+    def on_end(self, callback: Callable[[str], None]) -> None:
+        """Have a function called with the id of each job of which a run ended, or was cancelled, in this process.
+
+        It is called on the loop, after the outcome is written down. Runs that other processes end are not told of: who
+        must know of those asks `statuses` now and then.
+        """

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ from dbos import (
 from dbos import error as dbos_error
 
 from services.common.errors import DependencyMissing, InvalidSpec
-from services.orchestrator.dbos_steps import DbosSteps, Siblings, run_segment
-from services.orchestrator.engine import Body, JsonObject, Run, RunStatus
+from services.orchestrator.dbos_steps import DbosSteps, Siblings, has_ended, run_segment
+from services.orchestrator.engine import Body, JsonObject, Run, RunStatus, Standing
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.keys import json_digest
 
@@ -51,6 +52,7 @@ _STATUS = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": RunStatus.FAILED,
 }
 _PRIORITY_BITS = 24
+_WRITTEN_WITHIN_S, _WRITTEN_POLL_S = 10.0, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,9 @@ class DbosEngine:
         self._siblings = Siblings()
         self._numbers = itertools.count(1)
         self._submitting = asyncio.Lock()
+        self._callbacks: list[Callable[[str], None]] = []
+        self._enders: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     async def start(self, bodies: Mapping[str, Body]) -> None:
         """Open the database and go on with what this executor was running."""
@@ -136,54 +141,90 @@ class DbosEngine:
         async def job(body: str, job: str, tenant: str, spec: dict[str, Any]) -> dict[str, Any]:
             steps = DbosSteps(job, tenant, siblings, segment=segment, queue=SEGMENTS)
             with siblings.alive():
-                return await bodies[body](steps, spec)
+                try:
+                    return await bodies[body](steps, spec)
+                finally:
+                    self._watch_end(job, str(DBOS.workflow_id))
 
         self._job = job
 
     async def stop(self) -> None:
         """Interrupt what runs, without writing an outcome, and close the database."""
+        self._is_stopping = True
         await self._siblings.interrupt()
+        for task in self._enders:
+            task.cancel()
         loop = asyncio.get_running_loop()
         # DBOS made its own executor the loop's default; closing it would leave the loop without one.
         loop.set_default_executor(ThreadPoolExecutor(max_workers=4))
         await asyncio.to_thread(lambda: DBOS.destroy(destroy_registry=True))
 
-    async def submit(self, job: str, body: str, spec: JsonObject, *, tenant: str, priority: int = 0) -> Run:
-        """Begin a job, attach to it, or try it once more."""
+    async def submit(
+        self,
+        job: str,
+        body: str,
+        spec: JsonObject,
+        *,
+        tenant: str,
+        priority: int = 0,
+        number: int | None = None,
+        attempt: int | None = None,
+    ) -> Run:
+        """Begin an attempt at a job, or attach to it."""
         digest = json_digest(spec)
         async with self._submitting:
-            known = await self.get(job)
-            if known is not None and (known.digest != digest or known.tenant != tenant):
-                raise InvalidSpec(job=job, detail="this request id was used before with another spec")
-            if known is not None and known.status not in {RunStatus.FAILED, RunStatus.CANCELLED}:
-                return known
-            attempt = 0 if known is None else known.attempt + 1
-            number = next(self._numbers)
-            attributes = {"tenant": tenant, "digest": digest, "number": number}
+            known = await self._find(job, attempt)
+            if known is not None:
+                return _same(known, digest, tenant)
+            newest = await self.get(job)
+            if newest is not None:
+                _same(newest, digest, tenant)
+            wanted = attempt if attempt is not None else 0 if newest is None else newest.attempt + 1
+            place = next(self._numbers) if number is None else number
+            attributes = {"tenant": tenant, "digest": digest, "number": place}
             with (
-                SetWorkflowID(_workflow(job, attempt)),
+                SetWorkflowID(_workflow(job, wanted)),
                 SetWorkflowAttributes(attributes),
                 # Timestamps of SQLite have whole seconds on this Python; the number makes the order strict.
-                SetEnqueueOptions(priority=(priority << _PRIORITY_BITS) + number % (1 << _PRIORITY_BITS)),
+                SetEnqueueOptions(priority=(priority << _PRIORITY_BITS) + place % (1 << _PRIORITY_BITS)),
             ):
                 await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec)
-        run = await self.get(job)
+        run = await self._find(job, wanted)
         assert run is not None, f"{job} was just enqueued"
-        if run.digest != digest:
-            # Another process was faster with the same id: what was enqueued first holds.
-            raise InvalidSpec(job=job, detail="this request id was used before with another spec")
-        return run
+        # Another process may have been faster with the same id: what was enqueued first holds.
+        return _same(run, digest, tenant)
+
+    async def _find(self, job: str, attempt: int | None) -> Run | None:
+        """An attempt to attach to: that one, or the newest unless it ended badly."""
+        if attempt is not None:
+            found = await DBOS.list_workflows_async(name="job", workflow_ids=[_workflow(job, attempt)])
+            return _run(found[0]) if found else None
+        newest = await self.get(job)
+        return None if newest is None or newest.status in {RunStatus.FAILED, RunStatus.CANCELLED} else newest
 
     async def cancel(self, job: str) -> None:
         """Interrupt the newest attempt and its segments."""
         run = await self.get(job)
         if run is not None and not run.status.is_final:
             await DBOS.cancel_workflow_async(_workflow(job, run.attempt), cancel_children=True)
+            self._tell_of_end(job)
 
     async def get(self, job: str) -> Run | None:
         """The newest attempt, or None."""
         attempts = await DBOS.list_workflows_async(name="job", workflow_id_prefix=f"{job}.")
         return max((_run(status) for status in attempts), key=lambda run: run.attempt, default=None)
+
+    async def statuses(self, jobs: Sequence[str]) -> Mapping[str, Standing]:
+        """Where the newest attempts stand, in one look."""
+        if not jobs:
+            return {}
+        attempts = await DBOS.list_workflows_async(
+            name="job", workflow_id_prefix=[f"{job}." for job in jobs], load_input=False, load_output=False
+        )
+        newest: dict[str, Standing] = {}
+        for run in sorted((_run(status) for status in attempts), key=lambda run: run.attempt):
+            newest[run.job] = Standing(run.attempt, run.status)
+        return newest
 
     async def list(self, tenant: str, *, limit: int = 100) -> Sequence[Run]:
         """The newest jobs of a tenant, newest first."""
@@ -213,14 +254,48 @@ class DbosEngine:
         handles = await asyncio.to_thread(DBOS._recover_pending_workflows, list(executors))
         return len(handles)
 
-    async def delete(self, job: str) -> None:
-        """Forget a job that has ended, with all its attempts."""
+    async def delete(self, *jobs: str) -> None:
+        """Forget jobs that have ended, with all their attempts."""
+        if not jobs:
+            return
         attempts = await DBOS.list_workflows_async(
-            name="job", workflow_id_prefix=f"{job}.", load_input=False, load_output=False
+            name="job", workflow_id_prefix=[f"{job}." for job in jobs], load_input=False, load_output=False
         )
         ended = [status.workflow_id for status in attempts if _STATUS[status.status].is_final]
         if ended:
             await DBOS.delete_workflows_async(ended, delete_children=True)
+
+    def on_end(self, callback: Callable[[str], None]) -> None:
+        """Have a function called with the id of each job of which a run ended in this process."""
+        self._callbacks.append(callback)
+
+    def _tell_of_end(self, job: str) -> None:
+        for callback in self._callbacks:
+            callback(job)
+
+    def _watch_end(self, job: str, workflow: str) -> None:
+        """Say of a body that is about to return that its run has ended, once the outcome is written down."""
+        if self._callbacks and not self._is_stopping:
+            # In an empty context: DBOS would take what the task asks for steps of the body.
+            task = asyncio.create_task(self._tell_when_written(job, workflow), context=contextvars.Context())
+            self._enders.add(task)
+            task.add_done_callback(self._enders.discard)
+
+    async def _tell_when_written(self, job: str, workflow: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WRITTEN_WITHIN_S):
+                is_written = False
+                while not is_written:
+                    await asyncio.sleep(_WRITTEN_POLL_S)
+                    is_written = await asyncio.to_thread(has_ended, workflow)
+        self._tell_of_end(job)
+
+
+def _same(run: Run, digest: str, tenant: str) -> Run:
+    """The run, if it is of the same spec of the same tenant."""
+    if run.digest != digest or run.tenant != tenant:
+        raise InvalidSpec(job=run.job, detail="this request id was used before with another spec")
+    return run
 
 
 def _workflow(job: str, attempt: int) -> str:

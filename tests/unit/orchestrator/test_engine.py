@@ -17,7 +17,7 @@ from dbos import DBOS
 
 from services.common.errors import InvalidSpec, NoFaceInPortrait, Unavailable
 from services.orchestrator import dbos_steps
-from services.orchestrator.engine import Body, Engine, Json, JsonObject, Run, Steps
+from services.orchestrator.engine import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
 from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
 
 REPOSITORY = Path(__file__).parents[3]
@@ -230,6 +230,47 @@ async def test_a_deleted_job_is_forgotten(open_engine: OpenEngine) -> None:
         assert await engine.list("berta") == []
         await engine.delete("job_a")
         assert await engine.get("job_a") is None
+
+
+async def test_many_jobs_are_looked_at_at_once_and_the_end_of_one_is_told(open_engine: OpenEngine) -> None:
+    async with open_engine(BODIES) as engine:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        engine.on_end(told.put_nowait)
+        await engine.submit("job_a", "sum", {"values": [1]}, tenant="anna", number=7)
+        assert await asyncio.wait_for(told.get(), 10) == "job_a"
+        standings = await engine.statuses(["job_a", "job_b"])
+        assert standings == {"job_a": Standing(attempt=0, status=RunStatus.DONE)}, "it was told before it was written"
+        assert await engine.statuses([]) == {}
+        run = await engine.get("job_a")
+        assert run is not None
+        assert run.number == 7
+
+
+async def test_an_attempt_that_is_named_is_begun_once(open_engine: OpenEngine) -> None:
+    async with open_engine(BODIES) as engine:
+        await engine.submit("job_a", "sum", {"values": [1]}, tenant="anna", attempt=0)
+        await ended(engine, "job_a")
+        again = await engine.submit("job_a", "sum", {"values": [1]}, tenant="anna", attempt=0)
+        assert (again.attempt, again.status) == (0, "done")
+        assert (await engine.submit("job_a", "sum", {"values": [1]}, tenant="anna", attempt=1)).attempt == 1
+        await ended(engine, "job_a")
+
+
+async def test_a_cancelled_job_that_waits_is_told_of_too(open_engine: OpenEngine) -> None:
+    hold = asyncio.Event()
+
+    async def body(steps: Steps, spec: JsonObject) -> JsonObject:
+        await hold.wait()
+        return {}
+
+    async with open_engine({"one": body}) as engine:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        engine.on_end(told.put_nowait)
+        for number in range(6):
+            await engine.submit(f"job_{number}", "one", {}, tenant="anna")
+        await engine.cancel("job_5")
+        assert await asyncio.wait_for(told.get(), 5) == "job_5"
+        hold.set()
 
 
 def test_the_pinned_dbos_still_has_what_recovery_stands_on() -> None:
