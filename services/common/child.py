@@ -34,7 +34,7 @@ from services.common.child_wire import (
     part_lengths,
 )
 from services.common.errors import MasqueradeError, Violation, from_reason
-from services.common.nursery import EXIT
+from services.common.nursery import EXIT, EXIT_MEMORY
 
 MiB = 1 << 20
 REAPED_WITHIN_S = 5.0
@@ -207,7 +207,7 @@ class ChildStream:
                 str(reason), known, remedy=remedy, violations=[Violation(*map(str, v)) for v in violations]
             )
         if message[0] == "memory":
-            return self._error(errors.MediaLimitExceeded, limit="memory", most=f"{self._limits.memory_bytes} bytes")
+            return self._out_of_memory()
         if message[0] == "bug":
             _log.error("a child failed", extra={"function": self._name, "trace": str(message[2])})
             return errors.Internal(function=self._name, detail=str(message[1]))
@@ -219,12 +219,17 @@ class ChildStream:
         code = await self._ended()
         if code is None:
             return self._error(errors.DecoderDied, how="the nursery died")
+        if code == EXIT_MEMORY:
+            return self._out_of_memory()
         if code == -signal.SIGXCPU:
             return self._error(errors.DecodeTimeout, limit_s=self._limits.cpu_s, clock="cpu")
         if code == -signal.SIGXFSZ:
             return self._error(errors.MediaLimitExceeded, limit="bytes written", most=self._limits.file_bytes)
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return self._error(errors.DecoderDied, how=how)
+
+    def _out_of_memory(self) -> MasqueradeError:
+        return self._error(errors.MediaLimitExceeded, limit="memory", most=f"{self._limits.memory_bytes} bytes")
 
     def _too_slow(self) -> MasqueradeError:
         self._is_over = True

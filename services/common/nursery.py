@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -36,6 +37,8 @@ FDS_AT_MOST = 16
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 EXIT = struct.Struct("!i")
+EXIT_MEMORY = 72
+"""Exit status of a child that had no memory left, not even to say so."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -146,10 +149,13 @@ def _live(request: dict[str, Any], fds: list[int], nursery: int) -> None:
         _die_with(nursery)
         connection, _, *passed = fds
         _keep_only({0, 1, 2, connection, *passed})
+        sys.unraisablehook = _end_without_memory
         _limit(request["limits"], passed)
         channel = Channel(socket.socket(fileno=connection), tuple(passed))
         code = _run(request["function"], channel, request["shape"])
         _hear_out(channel)
+    except MemoryError:
+        code = EXIT_MEMORY
     except BaseException:  # noqa: BLE001  # a forked copy must never go back into the nursery's loop
         traceback.print_exc()
     finally:
@@ -218,8 +224,24 @@ def _run(name: str, channel: Channel, shape: str) -> int:
         # The parent left: there is nobody to tell.
         return 0
     except Exception as error:  # noqa: BLE001  # the parent makes it an Internal that names it
+        if _is_want_of_memory(error):
+            channel.write(["memory"])
+            return 0
         channel.write(["bug", f"{type(error).__name__}: {error}", traceback.format_exc()])
     return 0
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Whether an error is another word for MemoryError: FFmpeg's own, or a thread whose stack did not fit."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOMEM, errno.EAGAIN) or str(error) == "can't start new thread"
+
+
+def _end_without_memory(unraisable: sys.UnraisableHookArgs) -> None:
+    """An error that could not rise: C code swallowed it and goes on, perhaps to the same error, perhaps for ever."""
+    if issubclass(unraisable.exc_type, MemoryError):
+        os._exit(EXIT_MEMORY)
+    sys.__unraisablehook__(unraisable)
 
 
 def _hear_out(channel: Channel) -> None:

@@ -8,6 +8,7 @@ is added by adding it here.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,14 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn
 import av
 import av.error
 import av.logging
+
+# PyAV loads it with its first container, which may be in a child that has no memory for it.
+import av.subtitles.stream
 from av.stream import Disposition
 
 from services.common.errors import CorruptMedia, InputMissing, NotAVideo, NoVideoFrames, NoVideoStream
 from services.common.media import signatures, structure
+from services.common.media.reading import WatchedFile, watched
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -50,8 +55,13 @@ def open_media(source: Path | IO[bytes], *, name: str | None = None) -> Iterator
 
     Raises:
         FormatRefused, NotAVideo, TruncatedMedia, CorruptMedia: told apart by what the bytes say.
+        MemoryError: there was not enough of it to open or to read the file.
     """
-    with open_file(source, name=name) as (file, shown), _opened(file, shown) as container:
+    with (
+        open_file(source, name=name) as (file, shown),
+        watched(file) as reading,
+        _opened(file, reading, shown) as container,
+    ):
         yield container
 
 
@@ -75,7 +85,7 @@ def open_file(source: Path | IO[bytes], *, name: str | None = None) -> Iterator[
 
 
 @contextmanager
-def _opened(file: IO[bytes], shown: str) -> Iterator[InputContainer]:
+def _opened(file: IO[bytes], reading: WatchedFile, shown: str) -> Iterator[InputContainer]:
     size = os.fstat(file.fileno()).st_size
     kind = signatures.kind_of(file, shown=shown)
     if kind in signatures.CONTAINERS:
@@ -84,7 +94,7 @@ def _opened(file: IO[bytes], shown: str) -> Iterator[InputContainer]:
     try:
         # Every nested file that a demuxer asks for goes through io_open, and there is none.
         container = av.open(
-            file,
+            reading,
             "r",
             container_options=dict(_OPEN_OPTIONS),
             metadata_errors="replace",
@@ -92,6 +102,8 @@ def _opened(file: IO[bytes], shown: str) -> Iterator[InputContainer]:
             io_open=_refuse_nested,
         )
     except (av.error.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError("opening the container") from error
         if isinstance(error, av.error.EOFError):
             # A whole file, as far as it says, that ends where its first frame would be.
             raise NoVideoFrames(path=shown) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import signal
@@ -34,6 +35,30 @@ def leave_quietly() -> None:
 
 def eat_memory(count: int) -> int:
     return len(bytearray(count))
+
+
+class _Swallowing:
+    """Fails where an error cannot rise, as in a callback of a C library."""
+
+    def __del__(self) -> None:
+        raise MemoryError
+
+
+def swallow_want_of_memory(channel: Channel) -> None:
+    while True:
+        _Swallowing()
+
+
+def fail_like_ffmpeg(channel: Channel) -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def fail_without_a_word(channel: Channel) -> None:
+    def write(message: Any) -> None:
+        raise MemoryError
+
+    channel.write = write  # type: ignore[method-assign]
+    raise MemoryError
 
 
 def sleep(seconds: float) -> None:

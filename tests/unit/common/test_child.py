@@ -87,6 +87,16 @@ async def test_memory_beyond_the_limit_is_refused() -> None:
         await run_in_child(work.eat_memory, 256 * MiB, limits=limits)
 
 
+@pytest.mark.parametrize("function", [work.swallow_want_of_memory, work.fail_like_ffmpeg, work.fail_without_a_word])
+async def test_every_want_of_memory_ends_the_child_at_once_and_is_named(function: Any) -> None:
+    begin = time.monotonic()
+    with pytest.raises(errors.MediaLimitExceeded) as raised:
+        async with child_stream(function, limits=ChildLimits(memory_bytes=64 * MiB), about="hostile.mp4") as stream:
+            await stream.receive()
+    assert raised.value.fields["limit"] == "memory"
+    assert time.monotonic() - begin < 5
+
+
 async def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.MasqueradeError):
         await run_in_child(work.write_much, str(tmp_path / "much"), limits=ChildLimits(file_bytes=4096))
