@@ -1,0 +1,1 @@
+"""Enrolled identities: making them, showing them, erasing them."""
