@@ -16,7 +16,7 @@ CALLERS: dict[str, Explanation] = {
         Code.PERMISSION_DENIED,
     ),
     "RATE_LIMITED": refused(
-        "more calls than allowed[: at most {most} a second]",
+        "more calls than allowed[: at most {most} a second][: at most {at_once} at once]",
         "wait for the time that the answer names, then go on more slowly",
         Code.RESOURCE_EXHAUSTED,
     ),

@@ -1,7 +1,8 @@
 """What happens around every call, so that no servicer has to: errors become status, calls are counted, deadlines kept.
 
-Outermost first: errors, log fields, metrics, deadline, admission. All four kinds of RPC pass through the same code;
-streaming handlers are async generators. Health and reflection pass untouched: probes would drown everything else.
+Outermost first: errors, log fields, metrics, deadline, what a public door asks (services/common/access), admission. All
+four kinds of RPC pass through the same code; streaming handlers are async generators. Health and reflection pass
+untouched: probes would drown everything else.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from services.common.logs import TRAVELLING, set_log_fields
 from services.common.status import from_rpc_error, grpc_code, to_grpc_status
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 METADATA_PREFIX = "masquerade-"
 _UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
@@ -52,9 +54,19 @@ class CallName:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Does something around each call. Derived classes say what, in `around`, for all four kinds at once."""
 
+    async def before(self, call: CallName, metadata: Metadata) -> None:
+        """What happens when only the call's name and metadata are there: what is refused here is never read.
+
+        Runs in the call's own task. What it raises rises through the `around` of the interceptors outside this one.
+        """
+
     def around(self, call: CallName, context: Context) -> AbstractAsyncContextManager[None]:
         """What happens before and after; the call's own error rises through it."""
-        raise NotImplementedError
+        return contextlib.nullcontext()
+
+    def requests(self, call: CallName, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The messages of a caller that streams, as the handler gets them."""
+        return messages
 
     def received(self, call: CallName) -> None:
         """A message came in."""
@@ -75,6 +87,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         _, service, name = method.split("/")
         has_stream = (bool(handler.request_streaming), bool(handler.response_streaming))
         kind, slot, make = _KINDS[has_stream]
+        call = CallName(service, name, getattr(handler, "kind", kind))
+        try:
+            await self.before(call, handler_call_details.invocation_metadata or ())
+        except Exception as error:  # noqa: BLE001  # told to the caller by the errors' interceptor, as any other
+            return _unread(call, error, handler)  # type: ignore[no-any-return]
         behaviour = getattr(handler, slot)
         if has_stream[1] and not inspect.isasyncgenfunction(behaviour):
             raise TypeError(f"{method} streams its answers and must be an async generator")
@@ -83,7 +100,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             "response_serializer": handler.response_serializer,
         }
         wrapped = _answering if not has_stream[1] else _streaming
-        return make(wrapped(self, CallName(service, name, kind), behaviour, has_stream[0]), **codec)  # type: ignore[no-any-return]
+        return _named(make(wrapped(self, call, behaviour, has_stream[0]), **codec), call)  # type: ignore[no-any-return]
 
 
 _KINDS: dict[tuple[bool, bool], tuple[str, str, Callable[..., Any]]] = {
@@ -92,6 +109,28 @@ _KINDS: dict[tuple[bool, bool], tuple[str, str, Callable[..., Any]]] = {
     (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("bidi_stream", "stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+
+
+def _named(handler: Any, call: CallName) -> Any:
+    """The kind goes along: a call that is refused unread looks like a stream to who only sees its handler."""
+    handler.kind = call.kind
+    return handler
+
+
+def _unread(call: CallName, error: Exception, handler: Any) -> Any:
+    """A handler that raises and reads nothing: gRPC reads the message of a call whose handler takes a stream only when
+    it is asked to, so a flood of refused calls costs no parsing and no unpacking."""
+
+    async def answer(_requests: Any, _context: Context) -> Any:
+        raise error
+
+    async def stream(_requests: Any, _context: Context) -> AsyncIterator[Any]:
+        raise error
+        yield  # type: ignore[unreachable]  # what makes it a generator
+
+    make = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
+    behaviour: Any = stream if handler.response_streaming else answer
+    return _named(make(behaviour, handler.request_deserializer, handler.response_serializer), call)
 
 
 def _answering(interceptor: CallInterceptor, call: CallName, behaviour: Any, streams_in: bool) -> Any:
@@ -123,7 +162,7 @@ def _counted(interceptor: CallInterceptor, call: CallName, request: Any, streams
         return request
 
     async def requests() -> AsyncIterator[Any]:
-        async for message in request:
+        async for message in interceptor.requests(call, request):
             interceptor.received(call)
             yield message
 
@@ -259,6 +298,13 @@ class Admission(CallInterceptor):
             metrics.RPC_IN_FLIGHT.dec()
 
 
-def server_interceptors(*, calls_at_most: int) -> Sequence[grpc.aio.ServerInterceptor]:
-    """The interceptors of every server, outermost first."""
-    return (Errors(), LogFields(), Metrics(), Deadlines(), Admission(calls_at_most))
+def server_interceptors(
+    *, calls_at_most: int, doors: Sequence[grpc.aio.ServerInterceptor] = ()
+) -> Sequence[grpc.aio.ServerInterceptor]:
+    """The interceptors of every server, outermost first.
+
+    Args:
+        calls_at_most: that are served at once.
+        doors: what a public server asks of its callers. Before admission: strangers take nobody's place.
+    """
+    return (Errors(), LogFields(), Metrics(), Deadlines(), *doors, Admission(calls_at_most))

@@ -19,6 +19,7 @@ from pydantic import ByteSize, Field, SecretStr, TypeAdapter, ValidationError, f
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from services.common.access.settings import AccessSettings
 from services.common.errors import InvalidSetting
 from services.common.secret import read_or_make_secret
 from services.common.setting_names import PREFIX, check_environment, check_file, read_file
@@ -47,7 +48,7 @@ def default_data_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "masquerade"
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(AccessSettings):
     """What all services share. A service derives its own class and gives its name in `service`."""
 
     model_config = SettingsConfigDict(
@@ -155,12 +156,6 @@ class ServiceSettings(BaseSettings):
 
     secret: SecretStr = SecretStr("")
     """Of this installation, the same for all services: for keyed digests. Empty keeps one in the data folder."""
-
-    public_listen: str = ""
-    """host:port or unix:/path of the public services, for other systems; empty serves none."""
-
-    access: Literal["keys", "open"] = "keys"
-    """Who may call the public services: holders of a key or token, or everybody on this machine."""
 
     _origins: dict[str, str] = {}
 
