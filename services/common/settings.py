@@ -151,6 +151,12 @@ class ServiceSettings(AccessSettings):
     s3_secure: bool = True
     """Speak TLS to the object store."""
 
+    tenant_bytes: ByteSize = ByteSize(50 << 30)
+    """Most bytes that are kept for one tenant: assets, uploads that were begun, results of jobs."""
+
+    uploads_days: int = Field(default=7, ge=1)
+    """Days after which an upload that nobody continued, and an asset that no job or identity used, are deleted."""
+
     database: str = ""
     """`postgresql://...` for jobs, assets, identities and keys; empty keeps them in SQLite below the data folder."""
 
