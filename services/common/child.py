@@ -266,6 +266,8 @@ class ChildStream:
             self._status.close()
             raise
         self._exit = asyncio.create_task(self._wait_for_exit())
+        # Closed with the task that reads it and nowhere else: who waits for that task may be cancelled more than once.
+        self._exit.add_done_callback(lambda _: self._status.close())
         self._writer.writelines(pieces)
 
     async def _wait_for_exit(self) -> int | None:
@@ -298,11 +300,11 @@ class ChildStream:
                 await self._writer.wait_closed()
             await asyncio.wait({self._exit}, timeout=REAPED_WITHIN_S)
         finally:
-            self._exit.cancel()
-            (code,) = await asyncio.gather(self._exit, return_exceptions=True)
-            metrics.CHILDREN.labels("ended" if code == 0 else "killed").inc()
-            self._exit = None
-            self._status.close()
+            # No waiting from here on: a second cancellation would leave the rest undone.
+            ended, self._exit = self._exit, None
+            has_ended = ended.done() and not ended.cancelled() and ended.result() == 0
+            ended.cancel()
+            metrics.CHILDREN.labels("ended" if has_ended else "killed").inc()
 
 
 @contextlib.asynccontextmanager

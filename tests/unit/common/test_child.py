@@ -187,6 +187,30 @@ async def test_cancelling_ends_the_child_at_once() -> None:
     assert time.perf_counter() - begin < 2
 
 
+async def test_a_stream_may_be_cancelled_at_any_step_and_again_while_it_is_cleaned_up() -> None:
+    async def hear() -> None:
+        async with child_stream(work.count_to, 2) as stream:
+            async for _ in stream:
+                pass
+
+    await hear()
+    before = len(os.listdir("/proc/self/fd"))
+    for steps in range(24):
+        for steps_more in range(6):
+            hearing = asyncio.create_task(hear())
+            for _ in range(steps):
+                await asyncio.sleep(0.0001)
+            hearing.cancel()
+            for _ in range(steps_more):
+                await asyncio.sleep(0)
+            hearing.cancel()
+            await asyncio.wait({hearing}, timeout=5)
+            # A socket that nobody closed warns when it is forgotten, and a warning is an error here.
+            assert hearing.done()
+    await asyncio.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 async def test_many_children_at_once() -> None:
     assert await asyncio.gather(*(run_in_child(work.add, n, n) for n in range(20))) == [2 * n for n in range(20)]
 
