@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from masquerade.client import transfers
 from masquerade.client.calls import Calls, Patience
 from masquerade.client.connection import Access
 from masquerade.client.errors import ClientError, JobFailed
-from masquerade.client.transfers import Advance
+from masquerade.client.transfers import Advance, download, upload
 from masquerade.v1 import asset_pb2, identity_pb2, job_pb2
 from masquerade.v1.asset_pb2_grpc import AssetServiceStub
 from masquerade.v1.identity_pb2_grpc import IdentityServiceStub
@@ -83,13 +82,13 @@ class AsyncAssets:
         self, path: str | Path, *, name: str | None = None, upload_id: str | None = None, advance: Advance | None = None
     ) -> asset_pb2.Asset:
         """Store a file; see `transfers.upload`. The same bytes give the same asset."""
-        return await transfers.upload(self._calls, Path(path), name=name, upload_id=upload_id, advance=advance)
+        return await upload(self._calls, Path(path), name=name, upload_id=upload_id, advance=advance)
 
     async def download(
         self, identifier: str, path: str | Path, *, digest: str | None = None, advance: Advance | None = None
     ) -> Path:
         """Fetch an asset or an artifact; see `transfers.download`."""
-        return await transfers.download(self._calls, identifier, Path(path), digest=digest, advance=advance)
+        return await download(self._calls, identifier, Path(path), digest=digest, advance=advance)
 
     async def get(self, asset: str) -> asset_pb2.Asset:
         """One asset, by its id."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from masquerade.command.progress import View
 from masquerade.v1 import detector_pb2
 from masquerade.v1.detector_pb2_grpc import DetectorServiceStub
 from services.common.arrays import Points, Rgb
@@ -18,7 +19,6 @@ from services.standalone.consent import DRAWN
 from services.standalone.mesh import Mesh
 from services.standalone.order import Behind, Face, Order, check
 from services.standalone.painted import paint
-from services.standalone.progress_view import View
 from services.standalone.scenery import evening
 from services.standalone.talker import make_talker, portrait
 from services.standalone.transforming import transform

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from masquerade.command.progress import view
 from services.common.errors import OutputUnwritable
 from services.ingest.links import fetch_link, is_link
 from services.standalone.cli.ending import run
-from services.standalone.progress_view import view
 from services.standalone.settings import StandaloneSettings
 
 FOLDER = "links"

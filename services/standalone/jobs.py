@@ -6,12 +6,12 @@ import asyncio
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from masquerade.command.progress import Step
 from masquerade.v1 import errors_pb2, job_pb2, orchestrator_pb2
 from masquerade.v1.job_pb2 import JobState
 from masquerade.v1.media_pb2 import TimeRange
@@ -38,17 +38,6 @@ _CONSENTS = {
     SYNTHETIC: job_pb2.CONSENT_METHOD_SYNTHETIC,
 }
 _KINDS = {"image": 2, "video": 3, "blur": 4, "colour": 5}
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a job is, for people."""
-
-    stage: str
-    frames_done: int
-    frames_total: int
-    frames_per_second: float
-    seconds_left: float | None
 
 
 class JobFailed(Exception):

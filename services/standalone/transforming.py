@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from masquerade.command.progress import View
 from masquerade.v1 import job_pb2
 from services.common import child
 from services.common.errors import OutputUnwritable
@@ -22,7 +23,6 @@ from services.standalone.data_folder import DataFolder
 from services.standalone.logbook import logged_in
 from services.standalone.mesh import Mesh, running_mesh
 from services.standalone.order import Order
-from services.standalone.progress_view import View
 from services.standalone.settings import StandaloneSettings
 
 ATTEMPTS_AT_MOST = 1000

@@ -18,9 +18,9 @@ def demo(
 ) -> None:
     """Make a video that impersonates nobody, and say where it is."""
     with told_in_a_line():
+        from masquerade.command.progress import view
         from services.standalone.demo import make_demo
         from services.standalone.jobs import JobFailed
-        from services.standalone.progress_view import view
         from services.standalone.transforming import house
 
         chosen = options.flags(data=data, workers=workers)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import typer
 
+from masquerade.command.assets import assets
+from masquerade.command.identities import identities
+from masquerade.command.jobs import jobs
 from services.standalone.cli.config import config
 from services.standalone.cli.demo import demo
 from services.standalone.cli.doctor import doctor
@@ -23,7 +26,8 @@ app = typer.Typer(
 )
 for command in (transform, demo, up, doctor, config):
     app.command()(command)
-app.add_typer(models, name="models")
+for title, part in (("models", models), ("jobs", jobs), ("identities", identities), ("assets", assets)):
+    app.add_typer(part, name=title)
 
 
 def main() -> None:

@@ -78,8 +78,8 @@ def transform(
 
 def carry_out(order: Order, settings: StandaloneSettings, chosen: dict[str, object], *, replaces: bool) -> None:
     """Run an order with its progress shown, and say where things are."""
+    from masquerade.command.progress import view
     from services.standalone.jobs import JobFailed
-    from services.standalone.progress_view import view
     from services.standalone.transforming import house
     from services.standalone.transforming import transform as transformed
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
-
-from services.standalone.jobs import Step
 
 QUIET_S = 5.0
 """Seconds between lines of one stage where no terminal is."""
@@ -26,6 +25,17 @@ WORDS = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a job is, for people."""
+
+    stage: str
+    frames_done: int
+    frames_total: int
+    frames_per_second: float
+    seconds_left: float | None
 
 
 class View(Protocol):

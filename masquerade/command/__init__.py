@@ -1,0 +1,1 @@
+"""The command's remote half: `jobs`, `identities` and `assets`, against any mesh."""
