@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ class Records:
         self._patience_s = patience_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="records")
         self._engine: sa.Engine | None = None
+        self._opening = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -58,7 +60,7 @@ class Records:
             InvalidSetting: its tables are of a newer version than this software.
         """
         if self._engine is None:
-            await self._in_thread(self._open)
+            await self._in_thread(self._open_once)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do some reading in one transaction.
@@ -88,6 +90,12 @@ class Records:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _open_once(self) -> None:
+        # Several services of one process open the same records at once: the second would leave the first's connections.
+        with self._opening:
+            if self._engine is None:
+                self._open()
 
     def _open(self) -> None:
         engine = _sqlite(self._url) if self.is_sqlite else _postgres(self._url)
