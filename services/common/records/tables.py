@@ -52,6 +52,8 @@ jobs = sa.Table(
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
     sa.Column("ended_ms", sa.BigInteger),
     sa.Column("expires_ms", sa.BigInteger),
+    # When its face data, or what an unfinished attempt had left, was erased after its end.
+    sa.Column("erased_ms", sa.BigInteger),
     sa.Index("jobs_of_tenant", "tenant", "number"),
     sa.Index("jobs_waiting", "state", "priority", "number"),
     sa.Index("jobs_expiring", "expires_ms"),
