@@ -28,6 +28,8 @@ from services.common.errors import (
 )
 from services.common.records.tables import consents, identities
 from services.orchestrator.identities.rows import ASSET, is_pending, reports
+from services.orchestrator.identities.rows import EnrolledIdentity as EnrolledIdentity
+from services.orchestrator.identities.rows import resolve as resolve
 
 FACE_SWAP: Final = "face_swap"
 """The use that this software makes of a face; what a consent covers that names none."""
@@ -175,7 +177,9 @@ def write(
     return consent
 
 
-def revoke(connection: sa.Connection, *, tenant: str, actor: str, consent: str, now_ms: int, why: str) -> bool:
+def revoke(
+    connection: sa.Connection, *, tenant: str, actor: str, consent: str, subject: str, now_ms: int, why: str
+) -> bool:
     """Mark a record as withdrawn, and say so in the audit log; False if it was before.
 
     Args:
@@ -183,6 +187,7 @@ def revoke(connection: sa.Connection, *, tenant: str, actor: str, consent: str, 
         tenant: whose it is.
         actor: who made the call.
         consent: id of the record.
+        subject: id of the identity or job that it is about.
         now_ms: Unix time.
         why: `withdrawn` or `deleted`.
     """
@@ -192,7 +197,7 @@ def revoke(connection: sa.Connection, *, tenant: str, actor: str, consent: str, 
         .values(revoked_ms=now_ms)
     ).rowcount
     if changed:
-        append(connection, Entry(tenant, actor, "consent.revoked", consent, details={"why": why}))
+        append(connection, Entry(tenant, actor, "consent.revoked", consent, details={"subject": subject, "why": why}))
     return bool(changed)
 
 
