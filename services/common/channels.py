@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
+from services.common.access.addresses import is_socket
+from services.common.access.wire import ChannelTls
 from services.common.deadlines import remaining_s
 from services.common.errors import Cancelled, MasqueradeError
 from services.common.interceptors import METADATA_PREFIX
@@ -23,6 +26,9 @@ from services.common.status import from_rpc_error
 
 CALL_TIMEOUT_S = 600.0
 """Deadline of a call whose caller set none. Streams have none of their own: a job is watched for hours."""
+
+OLD_CALLS_S: Final = 6 * 3600.0
+"""So long a call may still run on the channel that was there before a certificate was renewed."""
 
 _RETRY: Final = {
     "maxAttempts": 4,
@@ -41,6 +47,7 @@ def build_channel(
     timeout_s: float = CALL_TIMEOUT_S,
     is_retried: bool = True,
     health_of: str | None = None,
+    tls: ChannelTls | None = None,
 ) -> grpc.aio.Channel:
     """A channel to a peer.
 
@@ -50,6 +57,7 @@ def build_channel(
         timeout_s: deadline of unary calls where neither the caller nor its caller set one.
         is_retried: try again when the peer is unavailable. Only where every method may be repeated.
         health_of: full name of a service; pods that say it does not serve are left out.
+        tls: unset means plain text, as does a unix socket. The peer's certificate must name the target's host.
     """
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if is_retried:
@@ -68,32 +76,58 @@ def build_channel(
         # A proxy for the web has no business between our own services.
         ("grpc.enable_http_proxy", 0),
     )
-    return PeerChannel(grpc.aio.insecure_channel(target, options=options), peer or target, timeout_s)
+    if tls is None or is_socket(target):
+        return PeerChannel(grpc.aio.insecure_channel(target, options=options), peer or target, timeout_s)
+
+    def secure() -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+
+    return PeerChannel(secure(), peer or target, timeout_s, Renewal(tls.has_changed, secure))
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """When a channel's credentials are old, and how one with new ones is made: gRPC cannot change a channel's."""
+
+    is_due: Callable[[], bool]
+    make: Callable[[], grpc.aio.Channel]
 
 
 class PeerChannel(grpc.aio.Channel):
-    """A channel whose calls raise typed errors."""
+    """A channel whose calls raise typed errors, and whose new calls use the certificate of today."""
 
-    def __init__(self, channel: grpc.aio.Channel, peer: str, timeout_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, peer: str, timeout_s: float, renewal: Renewal | None = None) -> None:
         self._channel = channel
         self._peer = peer
         self._timeout_s = timeout_s
+        self._renewal = renewal
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def current(self) -> grpc.aio.Channel:
+        """The channel for a new call; running ones end on the one that they began on."""
+        if self._renewal is not None and self._renewal.is_due():
+            old, self._channel = self._channel, self._renewal.make()
+            task = asyncio.create_task(old.close(OLD_CALLS_S))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        return self._channel
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """See grpc.aio.Channel."""
-        return _Method(self._channel.unary_unary(*args, **kwargs), self._peer, self._timeout_s)
+        return _Method(self, lambda channel: channel.unary_unary(*args, **kwargs), self._peer, self._timeout_s)
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """See grpc.aio.Channel."""
-        return _Method(self._channel.stream_unary(*args, **kwargs), self._peer, None)
+        return _Method(self, lambda channel: channel.stream_unary(*args, **kwargs), self._peer, None)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """See grpc.aio.Channel."""
-        return _Method(self._channel.unary_stream(*args, **kwargs), self._peer, None)
+        return _Method(self, lambda channel: channel.unary_stream(*args, **kwargs), self._peer, None)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """See grpc.aio.Channel."""
-        return _Method(self._channel.stream_stream(*args, **kwargs), self._peer, None)
+        return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs), self._peer, None)
 
     async def __aenter__(self) -> PeerChannel:
         return self
@@ -104,6 +138,9 @@ class PeerChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """See grpc.aio.Channel."""
         await self._channel.close(grace)
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See grpc.aio.Channel."""
@@ -121,12 +158,20 @@ class PeerChannel(grpc.aio.Channel):
 class _Method:
     """One method of a stub; called as the one that it wraps."""
 
-    def __init__(self, method: Any, peer: str, timeout_s: float | None) -> None:
-        self._method = method
+    def __init__(
+        self, owner: PeerChannel, make: Callable[[grpc.aio.Channel], Any], peer: str, timeout_s: float | None
+    ) -> None:
+        self._owner = owner
+        self._make = make
+        self._channel = owner.current
+        self._method = make(self._channel)
         self._peer = peer
         self._timeout_s = timeout_s
 
     def __call__(self, *args: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any) -> _Call:
+        channel = self._owner.current
+        if channel is not self._channel:
+            self._channel, self._method = channel, self._make(channel)
         bounds = [bound for bound in (timeout, remaining_s()) if bound is not None]
         limit = min(bounds) if bounds else self._timeout_s
         fields = current_log_fields()

@@ -33,6 +33,9 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 METADATA_PREFIX = "masquerade-"
 _UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
+_FLOODING = frozenset({"UNAUTHENTICATED", "RATE_LIMITED"})
+"""Counted, but not logged one by one: whoever is refused a thousand times a second would fill the disk."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +60,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def before(self, call: CallName, metadata: Metadata) -> None:
         """What happens when only the call's name and metadata are there: what is refused here is never read.
 
-        Runs in the call's own task. What it raises rises through the `around` of the interceptors outside this one.
+        Runs in the call's own task; where several interceptors have something to do here, the innermost comes first.
+        What it raises rises through the `around` of the interceptors outside this one.
         """
 
     def around(self, call: CallName, context: Context) -> AbstractAsyncContextManager[None]:
@@ -186,7 +190,8 @@ class Errors(CallInterceptor):
             if typed.explanation.exit is Exit.FAULT:
                 _log.error("%s", typed.text(), extra={"fields": where}, exc_info=error)
             else:
-                _log.info("%s", typed.text(), extra={"fields": where})
+                level = logging.DEBUG if typed.reason in _FLOODING else logging.INFO
+                _log.log(level, "%s", typed.text(), extra={"fields": where})
             await context.abort_with_status(to_grpc_status(typed))
 
 

@@ -26,6 +26,11 @@ RPC_SENT = Counter("grpc_server_msg_sent", "Messages sent.", _RPC)
 RPC_SECONDS = Histogram("grpc_server_handling_seconds", "Duration of RPCs.", _RPC, buckets=_SECONDS)
 RPC_IN_FLIGHT = Gauge("masquerade_rpcs_in_flight", "RPCs that are being served.")
 
+REFUSED = Counter("masquerade_calls_refused", "Calls turned away at a public door, by what was wrong.", ("problem",))
+CERTIFICATE_EXPIRES = Gauge(
+    "masquerade_tls_certificate_expires_seconds", "Time until a certificate does not hold any more.", ("certificate",)
+)
+
 ERRORS = Counter("masquerade_errors", "Errors that left a service, by reason.", ("reason",))
 FRAMES = Counter("masquerade_frames", "Frames that passed a stage.", ("stage",))
 SEGMENT_SECONDS = Histogram(
@@ -49,6 +54,12 @@ RING_BYTES_USED = Gauge("masquerade_ring_bytes_used", "Shared memory for frames 
 RING_BYTES_TOTAL = Gauge("masquerade_ring_bytes_total", "Shared memory for frames in all.")
 CHILDREN = Counter("masquerade_children", "Children that worked on hostile bytes, by how they ended.", ("outcome",))
 JOBS = Gauge("masquerade_jobs", "Jobs that this process runs, by state.", ("state",))
+JOBS_WAITING = Gauge("masquerade_jobs_waiting", "Jobs in the book that have not begun, of all processes.")
+ADMISSION_SECONDS = Histogram(
+    "masquerade_job_admission_seconds",
+    "Time from accepting a job to handing it to the engine.",
+    buckets=(0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400),
+)
 JOBS_ENDED = Counter("masquerade_jobs_ended", "Jobs that ended, by state.", ("state",))
 LOOP_LAG = Gauge("masquerade_event_loop_lag_seconds", "Longest time in the last seconds that the event loop was held.")
 POOL_QUEUED = Gauge("masquerade_pool_queued", "Calls that wait for a worker of the CPU pool.")

@@ -1,5 +1,7 @@
 """One service alone in a process: what `python -m services.segmenter` does, in a container or by hand.
 
+What it offers to other systems is served on an address of its own, if the settings name one (`public_listen`).
+
 In one process for all six, `services.standalone.mesh` does the same with one store, one pool and one runtime for all.
 """
 
@@ -15,6 +17,8 @@ from typing import NoReturn, TypeVar
 import grpc.aio
 
 from services.common import child
+from services.common.access.door import build_public_server
+from services.common.access.wire import MeshWire
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import MasqueradeError, exit_code_of
@@ -24,7 +28,7 @@ from services.common.lanes.registry import REGIONS
 from services.common.logs import configure_logs
 from services.common.pool import Pool
 from services.common.records.database import Records
-from services.common.server import build_server
+from services.common.server import build_server, serve_until_told
 from services.common.settings import ServiceSettings
 from services.common.store.opening import open_store
 
@@ -60,13 +64,16 @@ async def serve_alone(settings: S, build: Callable[[ServiceDeps, S | None], Awai
         runtime = open_runtime(settings, pool=pool)
         stack.push_async_callback(runtime.close)
         channels: dict[str, grpc.aio.Channel] = {}
+        wire = MeshWire.of(settings)
         for name in PEERS:
-            channels[name] = build_channel(getattr(settings, f"{name}_target"), peer=name)
+            target, tls = getattr(settings, f"{name}_target"), wire.channel() if wire else None
+            channels[name] = build_channel(target, peer=name, tls=tls)
             stack.push_async_callback(channels[name].close)
         scratch = settings.data / "scratch" / settings.service
         scratch.mkdir(parents=True, exist_ok=True)
         records = Records(settings.records_url())
         stack.push_async_callback(records.close)
+        secret = settings.secret_bytes()
         deps = ServiceDeps(
             store=store,
             pool=pool,
@@ -74,8 +81,14 @@ async def serve_alone(settings: S, build: Callable[[ServiceDeps, S | None], Awai
             scratch=scratch,
             runtime=runtime,
             records=records,
-            secret=settings.secret_bytes(),
+            secret=secret,
         )
         built = await build(deps, settings)
-        registrations = [*(each for each in built if not each.is_public), lane_service()]
-        await build_server(registrations, settings).run()
+        inner = [*(each for each in built if not each.is_public), lane_service()]
+        servers = [build_server(inner, settings, wire=wire)]
+        doors = [each for each in built if each.is_public]
+        if doors and settings.public_listen:
+            servers.append(
+                build_public_server(doors, settings, listen=settings.public_listen, records=records, secret=secret)
+            )
+        await serve_until_told(servers)

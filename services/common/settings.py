@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
-from pydantic import ByteSize, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import ByteSize, Field, PrivateAttr, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -163,7 +163,7 @@ class ServiceSettings(AccessSettings):
     secret: SecretStr = SecretStr("")
     """Of this installation, the same for all services: for keyed digests. Empty keeps one in the data folder."""
 
-    _origins: dict[str, str] = {}
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import grpc.aio
 
-from services.common.access.interceptor import public_interceptors
+from services.common.access.addresses import is_local
+from services.common.access.door import build_public_server
+from services.common.access.wire import MeshWire
 from services.common.channels import build_channel
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.opening import open_runtime
@@ -27,6 +29,7 @@ from services.common.server import Server, build_server
 from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.common.store.objects import ObjectStore
+from services.common.store.opening import open_store
 from services.standalone.data_folder import DataFolder
 
 SERVICES = ("ingest", "detector", "swapper", "segmenter", "compositor", "orchestrator")
@@ -97,8 +100,9 @@ async def running_mesh(
         stack.push_async_callback(pool.close)
         runtime = open_runtime(settings, pool=pool)
         stack.push_async_callback(runtime.close)
-        store = FolderStore(folder.objects)
-        await store.sweep()
+        store = open_store(settings)
+        if isinstance(store, FolderStore):
+            await store.sweep()
         stack.push_async_callback(store.close)
         shutil.rmtree(folder.scratch, ignore_errors=True)
         records = Records(settings.records_url())
@@ -109,8 +113,9 @@ async def running_mesh(
         if first_port is not None:
             targets = {name: f"127.0.0.1:{first_port + SERVICES.index(name)}" for name in services}
         channels: dict[str, grpc.aio.Channel] = {}
+        wire = MeshWire.of(settings)
         for name, target in targets.items():
-            channels[name] = build_channel(target, peer=name)
+            channels[name] = build_channel(target, peer=name, tls=wire.channel() if wire else None)
             stack.push_async_callback(channels[name].close)
 
         servers: dict[str, Server] = {}
@@ -144,12 +149,11 @@ async def running_mesh(
 def _public_server(
     doors: Sequence[Registration], flags: Mapping[str, object], records: Records, secret: bytes
 ) -> Server:
-    """One address for all public services, with a lock on it unless only this user can reach it."""
+    """One address for all public services, with a lock on it unless only this machine can reach it."""
     settings = ServiceSettings.load({**flags, "metrics_listen": ""})
-    if settings.listen.startswith("unix:") and settings.origin("access") == "default":
+    if is_local(settings.listen) and settings.origin("access") == "default":
         settings = settings.model_copy(update={"access": "open"})
-    locks = public_interceptors(settings, records=records, secret=secret)
-    return build_server(doors, settings, interceptors=locks)
+    return build_public_server(doors, settings, listen=settings.listen, records=records, secret=secret)
 
 
 def _builder(name: str, flags: Mapping[str, object]) -> Builder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,13 @@ LOCAL: Final = Caller("local", "local")
 """Whoever sits at the machine on which everything runs in one process."""
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+_TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def is_tenant(name: object) -> bool:
+    """Whether it may name a tenant: it stands in object keys, so it leads nowhere else. At most 64 characters."""
+    return isinstance(name, str) and _TENANT.fullmatch(name) is not None
 
 
 def current_caller() -> Caller:

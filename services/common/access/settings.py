@@ -67,7 +67,7 @@ class AccessSettings(BaseSettings):
     """Seconds after which a public connection is to be made anew, so that new replicas get their share; 0 keeps it."""
 
     tls_certificate: str = ""
-    """File with the certificate of the public address and those that lead to its root (PEM); read again when changed."""
+    """File with the certificate of the public address and its issuers' (PEM); read again when it changes."""
 
     tls_key: str = ""
     """File with the key of tls_certificate (PEM)."""
