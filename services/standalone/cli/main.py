@@ -13,6 +13,7 @@ from masquerade.command.jobs import jobs
 from services.standalone.cli.config import config
 from services.standalone.cli.demo import demo
 from services.standalone.cli.doctor import doctor
+from services.standalone.cli.keys import keys
 from services.standalone.cli.models import models
 from services.standalone.cli.transform import transform
 from services.standalone.cli.up import up
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for command in (transform, demo, up, doctor, config):
     app.command()(command)
-for title, part in (("models", models), ("jobs", jobs), ("identities", identities), ("assets", assets)):
+for title, part in (("models", models), ("keys", keys), ("jobs", jobs), ("identities", identities), ("assets", assets)):
     app.add_typer(part, name=title)
 
 
