@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.common import child
 from services.common.deps import Registration, ServiceDeps
 from services.ingest import decode_child
+from services.ingest.assets.opening import asset_service
 from services.ingest.servicer import SERVICE, IngestServicer
 from services.ingest.serving import Ingest
 from services.ingest.settings import IngestSettings
@@ -20,10 +21,8 @@ async def build(deps: ServiceDeps, settings: IngestSettings | None = None) -> li
         # The nursery loads the decoders once; every child is forked from it in milliseconds.
         child.preload(decode_child.__name__)
 
-    return [
-        Registration(
-            service=SERVICE,
-            add=servicer.add_to,
-            warm=warm,
-        )
-    ]
+    registrations = [Registration(service=SERVICE, add=servicer.add_to, warm=warm)]
+    if deps.records is not None:
+        limits = settings.upload_limits()
+        registrations.append(asset_service(deps, deps.records, limits, uploads_days=settings.uploads_days))
+    return registrations

@@ -1,4 +1,4 @@
-"""What an operator may choose of ingest: how much of a video is taken on, and what reading it may cost."""
+"""What an operator may choose of ingest: how much of a video is taken on, and what reading and storing it may cost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import ClassVar
 from pydantic import ByteSize, Field
 
 from services.common.settings import ServiceSettings
+from services.ingest.assets.uploads import UploadLimits
 from services.ingest.limits import MediaLimits
 from services.ingest.links import LinkLimits
 from services.ingest.serving import Bounds
 
 
 class IngestSettings(ServiceSettings):
-    """Limits of videos and of the children that read them."""
+    """Limits of videos, of the children that read them, and of uploads."""
 
     service: ClassVar[str] = "ingest"
 
@@ -79,6 +80,13 @@ class IngestSettings(ServiceSettings):
     """Sites whose pages yt-dlp may open, by its own names as regular expressions; `default` is all of them. Pages of no
     known site are never searched for videos."""
 
+    upload_part_bytes: ByteSize = Field(default=ByteSize(8 << 20), ge=64 << 10, le=64 << 20)
+    """So much of an upload is stored and confirmed at once: what a caller that breaks off loses at most, and what each
+    open upload holds in memory."""
+
+    upload_streams: int = Field(default=32, gt=0)
+    """Uploads at once in one process; more are told to come again."""
+
     def link_limits(self) -> LinkLimits:
         """How far a link is followed."""
         return LinkLimits(
@@ -88,6 +96,14 @@ class IngestSettings(ServiceSettings):
             rate_bytes_s=int(self.link_rate),
             networks=self.link_networks,
             sites=self.link_sites,
+        )
+
+    def upload_limits(self) -> UploadLimits:
+        """What uploads may take."""
+        return UploadLimits(
+            part_bytes=int(self.upload_part_bytes),
+            tenant_bytes=int(self.tenant_bytes),
+            streams=self.upload_streams,
         )
 
     def bounds(self) -> Bounds:

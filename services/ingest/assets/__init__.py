@@ -1,0 +1,1 @@
+"""Stored inputs of tenants: uploaded, listed, given back, deleted; the public half of ingest."""
