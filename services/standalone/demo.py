@@ -16,9 +16,9 @@ from services.common.errors import NoFaceInPortrait, OutputUnwritable
 from services.common.lanes.payload import place_frames
 from services.common.lanes.pictures import Frames
 from services.standalone.consent import DRAWN
-from services.standalone.mesh import Mesh
 from services.standalone.order import Behind, Face, Order, check
 from services.standalone.painted import paint
+from services.standalone.premises import Premises
 from services.standalone.scenery import evening
 from services.standalone.talker import make_talker, portrait
 from services.standalone.transforming import transform
@@ -26,7 +26,7 @@ from services.standalone.transforming import transform
 LABEL = "Masquerade demo: synthetic face"
 
 
-async def make_demo(mesh: Mesh, out: Path, view: View) -> dict[str, Path]:
+async def make_demo(mesh: Premises, out: Path, view: View) -> dict[str, Path]:
     """Make everything and transform it; answers the paths by what they are, the result last."""
     view.say("making the talker, the mask and the background")
     try:
@@ -58,7 +58,7 @@ async def make_demo(mesh: Mesh, out: Path, view: View) -> dict[str, Path]:
     }
 
 
-async def landmarks(mesh: Mesh, picture: Rgb) -> Points:
+async def landmarks(mesh: Premises, picture: Rgb) -> Points:
     """Landmarks of the largest face in a picture, (478, 3) float32 in its pixels."""
     frames = Frames.of(picture[None], first_index=0, pts=[0])
     stub = DetectorServiceStub(mesh.channels["detector"])

@@ -3,55 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from masquerade.command.progress import View
 from masquerade.v1 import job_pb2
-from services.common import child
 from services.common.errors import OutputUnwritable
-from services.common.lanes.registry import REGIONS
 from services.standalone import jobs, publishing
 from services.standalone.assets import Assets
-from services.standalone.clearing import clear
-from services.standalone.data_folder import DataFolder
-from services.standalone.logbook import logged_in
-from services.standalone.mesh import Mesh, running_mesh
 from services.standalone.order import Order
-from services.standalone.settings import StandaloneSettings
+from services.standalone.premises import Premises
 
 ATTEMPTS_AT_MOST = 1000
 
 
-@asynccontextmanager
-async def house(
-    settings: StandaloneSettings, flags: Mapping[str, object], *, first_port: int | None = None
-) -> AsyncIterator[Mesh]:
-    """The data folder owned and the six services running in it, until the block ends; then nothing is left of them.
-
-    Args:
-        settings: the command's.
-        flags: for the services' own settings.
-        first_port: for other programs, on loopback; unset means for this process alone.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        folder = stack.enter_context(DataFolder(settings.data))
-        if first_port is None:
-            stack.enter_context(logged_in(folder.path, level=settings.log_level))
-        await asyncio.to_thread(clear, folder, older_than_s=settings.kept_hours * 3600)
-        stack.callback(REGIONS.close)
-        stack.push_async_callback(asyncio.to_thread, child.close_nursery)
-        yield await stack.enter_async_context(
-            running_mesh(folder, settings, flags={**flags, "drain_s": settings.drain_s}, first_port=first_port)
-        )
-
-
-async def transform(mesh: Mesh, order: Order, view: View, *, replaces: bool) -> dict[str, Any]:
+async def transform(mesh: Premises, order: Order, view: View, *, replaces: bool) -> dict[str, Any]:
     """Run an order to its end and put its outputs where they belong; answers the report.
 
     When the task is cancelled the job is too; what it has finished stays, and the same order goes on from there.
@@ -85,7 +54,7 @@ async def transform(mesh: Mesh, order: Order, view: View, *, replaces: bool) -> 
     return report
 
 
-async def _done(mesh: Mesh, order: Order, spec: job_pb2.JobSpec, assets: Assets, view: View) -> job_pb2.Job:
+async def _done(mesh: Premises, order: Order, spec: job_pb2.JobSpec, assets: Assets, view: View) -> job_pb2.Job:
     """The finished job. One whose result was cleared away since is done anew, under a request of its own."""
     request = jobs.request_id(spec, order.output)
     for attempt in range(ATTEMPTS_AT_MOST):
@@ -102,7 +71,7 @@ async def _done(mesh: Mesh, order: Order, spec: job_pb2.JobSpec, assets: Assets,
     raise OutputUnwritable(path=str(order.output), detail="its job's result is gone from the data folder")
 
 
-async def _report(mesh: Mesh, job: job_pb2.Job, *, seconds: float) -> dict[str, Any]:
+async def _report(mesh: Premises, job: job_pb2.Job, *, seconds: float) -> dict[str, Any]:
     """The job's own report and what only the command knows."""
     report: dict[str, Any] = json.loads(await mesh.store.get_bytes(job.report.key))
     return {**report, "job": job.id, "seconds": round(seconds, 3)}

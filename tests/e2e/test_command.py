@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -24,6 +21,7 @@ from services.standalone import talker
 from services.standalone.mesh import SERVICES
 from tests.clips import frame_number, make_clip
 from tests.e2e import command
+from tests.e2e.ports import free_ports
 from tests.support.starter_models import require_weights
 
 SEGMENTS_OF_32 = {"MASQUERADE_ORCHESTRATOR__SEGMENT_FRAMES": "32", "MASQUERADE_ORCHESTRATOR__SEGMENTS_AT_ONCE": "1"}
@@ -155,23 +153,6 @@ def test_after_a_kill_the_same_command_goes_on(tmp_path: Path, clip: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
-def test_two_commands_on_one_data_folder_are_kept_apart(tmp_path: Path, clip: Path) -> None:
-    data = tmp_path / "data"
-    first = command.start("transform", clip, "--background", "blur", "-o", tmp_path / "a.mp4", data=data)
-    try:
-        deadline = time.monotonic() + 20
-        while not (data / "jobs.sqlite").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        second = command.run("transform", clip, "--background", "blur", "-o", tmp_path / "b.mp4", data=data)
-    finally:
-        first.terminate()
-        command.ended(first, within_s=10)
-    assert second.code == 2
-    assert second.err.startswith("DATA_FOLDER_BUSY: ")
-    assert str(first.pid) in second.err
-
-
 def test_the_demo_puts_a_mask_on_the_talker_and_names_the_video_last(tmp_path: Path) -> None:
     ended = command.run("demo", "--out", tmp_path / "out", data=tmp_path / "data")
     assert ended.code == 0, ended.err
@@ -204,14 +185,14 @@ def _delta_e(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def test_up_names_every_address_says_ready_and_leaves_nothing_when_told_to_stop(tmp_path: Path) -> None:
-    process = command.start("up", "--first-port", _free_ports(6), "--metrics", "127.0.0.1:0", data=tmp_path / "data")
+    process = command.start("up", "--first-port", free_ports(7) + 1, "--metrics", "127.0.0.1:0", data=tmp_path / "data")
     assert process.stdout is not None
     lines: list[str] = []
     while not lines or lines[-1] != "ready\n":
         lines.append(process.stdout.readline())
         assert lines[-1], "it ended before it was ready"
     names = [line.split()[0] for line in lines]
-    assert names == [*SERVICES, "metrics", "ready"]
+    assert names == [*SERVICES, "public", "metrics", "ready"]
     metrics = urllib.request.urlopen(f"http://{lines[-2].split()[1]}/metrics", timeout=5)
     with metrics:
         assert b"# TYPE masquerade_frames_total counter" in metrics.read()
@@ -219,16 +200,3 @@ def test_up_names_every_address_says_ready_and_leaves_nothing_when_told_to_stop(
     ended = command.ended(process, within_s=20)
     assert ended.code == 0
     assert not ended.left_processes
-
-
-def _free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on, or nearly surely so."""
-    for first in range(23_000 + os.getpid() % 6_000, 32_000, count):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise AssertionError("no ports are free")

@@ -21,15 +21,14 @@ def demo(
         from masquerade.command.progress import view
         from services.standalone.demo import make_demo
         from services.standalone.jobs import JobFailed
-        from services.standalone.transforming import house
+        from services.standalone.premises import at_work
 
         chosen = options.flags(data=data, workers=workers)
         settings = options.load_settings(chosen)
 
         async def work() -> dict[str, Path]:
             with view() as shown:
-                async with house(settings, chosen) as mesh:
-                    return await make_demo(mesh, out, shown)
+                return await at_work(settings, chosen, lambda place: make_demo(place, out, shown), say=shown.say)
 
         try:
             made = run(work)

@@ -80,13 +80,14 @@ def carry_out(order: Order, settings: StandaloneSettings, chosen: dict[str, obje
     """Run an order with its progress shown, and say where things are."""
     from masquerade.command.progress import view
     from services.standalone.jobs import JobFailed
-    from services.standalone.transforming import house
+    from services.standalone.premises import at_work
     from services.standalone.transforming import transform as transformed
 
     async def work() -> dict[str, object]:
         with view() as shown:
-            async with house(settings, chosen) as mesh:
-                return await transformed(mesh, order, shown, replaces=replaces)
+            return await at_work(
+                settings, chosen, lambda place: transformed(place, order, shown, replaces=replaces), say=shown.say
+            )
 
     try:
         report = run(work)

@@ -20,7 +20,11 @@ def up(
     runtime: options.Runtime = None,
     triton: options.Triton = None,
     workers: options.Workers = None,
-    first_port: Annotated[int, typer.Option(min=1, max=65530, help="Port of ingest; the others follow.")] = FIRST_PORT,
+    first_port: Annotated[int, typer.Option(min=2, max=65530, help="Port of ingest; the others follow.")] = FIRST_PORT,
+    public: Annotated[
+        str | None,
+        typer.Option(help="Where other systems call; default: the port before the first.", metavar="HOST:PORT"),
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Where Prometheus reads; port 0 takes a free one.", metavar="HOST:PORT")
     ] = None,
@@ -35,12 +39,15 @@ def up(
 
         async def serve() -> None:
             from services.common.metrics import Exposition
-            from services.standalone.transforming import house
+            from services.standalone.premises import house
 
             async with contextlib.AsyncExitStack() as stack:
-                mesh = await stack.enter_async_context(house(settings, chosen, first_port=first_port))
+                door = public or settings.public_listen or f"127.0.0.1:{first_port - 1}"
+                opened = house(settings, chosen, first_port=first_port, public=door, say=_say)
+                mesh = await stack.enter_async_context(opened)
                 for name, target in mesh.targets.items():
                     print(f"{name:<14}{target}", flush=True)
+                print(f"{'public':<14}{mesh.public}", flush=True)
                 exposition = Exposition(metrics or settings.metrics_listen or METRICS)
                 stack.callback(exposition.close)
                 print(f"{'metrics':<14}127.0.0.1:{exposition.port}", flush=True)
@@ -53,3 +60,7 @@ def up(
         except KeyboardInterrupt:
             # To be stopped is how this command ends well.
             print("stopped", flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
