@@ -10,6 +10,7 @@ import typer
 from masquerade.command.assets import assets
 from masquerade.command.identities import identities
 from masquerade.command.jobs import jobs
+from services.standalone.cli.audit import audit
 from services.standalone.cli.config import config
 from services.standalone.cli.demo import demo
 from services.standalone.cli.doctor import doctor
@@ -29,6 +30,7 @@ for command in (transform, demo, up, doctor, config):
     app.command()(command)
 for title, part in (("models", models), ("keys", keys), ("jobs", jobs), ("identities", identities), ("assets", assets)):
     app.add_typer(part, name=title)
+app.add_typer(audit, name="audit")
 
 
 def main() -> None:
