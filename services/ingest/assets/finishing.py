@@ -113,7 +113,6 @@ class Finishing:
                     raise conflict(begun, f"its bytes have the digest {found}; they were dropped", confirmed_bytes=0)
                 asset = await self._store_whole(begun, digest, path, actor)
         await self._store.delete_prefix(prefix)
-        give_back()
         return asset
 
     async def _join(self, begun: Begun, prefix: str, path: Path) -> tuple[Asset | None, str]:
@@ -133,6 +132,9 @@ class Finishing:
                 raise conflict(begun, f"the part at {offset} was lost", confirmed_bytes=offset) from error
             await loop.run_in_executor(self._threads, _append, path, part, sha)
             offset += len(part)
+            # One part in memory, not two: threads have heaps of their own, and each would keep one.
+            del part
+            await loop.run_in_executor(self._threads, give_back)
         return None, sha.hexdigest()
 
     async def _store_whole(self, begun: Begun, digest: str, path: Path, actor: str) -> Asset:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from services.common.audit.chain import REFUSED, Entry
 from services.common.audit.log import write
 from services.common.errors import InvalidSpec, Overloaded, QuotaExceeded, UploadConflict, Violation
+from services.common.heap import give_back
 from services.common.records.database import Records
 from services.common.records.tables import uploads
 from services.common.store.objects import CHUNK_BYTES, ObjectStore
@@ -197,6 +198,9 @@ class Upload:
         kept = await self._house.store.put_bytes(key, content)
         if kept.digest != await asyncio.to_thread(_digest, content):
             raise self._conflict("these bytes differ from those that came before under the same id")
+        # Threads have heaps of their own: without this each of them keeps a part that nobody needs.
+        del content
+        await asyncio.to_thread(give_back)
         known, self.asset = await self._house.records.write(
             lambda connection: _confirm(connection, self._begun, begin, end)
         )
