@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 import masquerade
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.cpu import cpu_level
 from services.common.inference.models import read_models
+from services.common.records.database import Records
+from services.orchestrator.admitting import Admitter
+from services.orchestrator.book.admission import Limits
+from services.orchestrator.checks import Facts
 from services.orchestrator.client import WirePeers
-from services.orchestrator.convert import snapshot_of
+from services.orchestrator.describing import Description, describe
+from services.orchestrator.door.requests import Requests
+from services.orchestrator.door.servicer import SERVICE as JOBS
+from services.orchestrator.door.servicer import JobServicer
+from services.orchestrator.ending import Ending, Keeping
 from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
+from services.orchestrator.identities.opening import registration as identities
 from services.orchestrator.jobs import Jobs
+from services.orchestrator.ledger import BookLedger
 from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board, frames_counted
+from services.orchestrator.retention import Retention, Rules
 from services.orchestrator.servicer import SERVICE, OrchestratorServicer
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.workflow import Workflow, WorkflowSettings
@@ -38,13 +50,18 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
             policy=chosen.policy,
         )
 
+    records = deps.records or Records(chosen.records_url())
     board = Board(live_frames=frames_counted)
+    peers = WirePeers(deps.channels, step_s=chosen.step_timeout_s)
+    ledger = BookLedger(records)
     workflow = Workflow(
-        peers=WirePeers(deps.channels, step_s=chosen.step_timeout_s),
+        peers=peers,
         store=deps.store,
         environment=environment,
         board=board,
         settings=WorkflowSettings(chosen.segment_frames, chosen.plane_digests),
+        ledger=ledger,
+        places=chosen.places,
     )
     engine = DbosEngine(
         DbosSettings(
@@ -55,10 +72,68 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
             segment_attempts=chosen.segment_attempts,
         )
     )
-    servicer = OrchestratorServicer(Jobs(engine, board, snapshot_of=snapshot_of))
+    ending = Ending(
+        records=records,
+        engine=engine,
+        store=deps.store,
+        board=board,
+        ledger=ledger,
+        keeping=Keeping(chosen.jobs_days, chosen.face_days),
+        in_flight=workflow.in_flight,
+    )
+    limits = Limits(in_all=chosen.jobs_at_once * chosen.replicas, of_a_tenant=chosen.tenant_jobs)
+    admitter = Admitter(records=records, engine=engine, ending=ending, limits=limits)
+    jobs = Jobs(
+        records=records,
+        engine=engine,
+        store=deps.store,
+        board=board,
+        admitter=admitter,
+        ending=ending,
+        most_waiting=chosen.tenant_waiting,
+    )
+    rules = Rules(chosen.face_days, chosen.abandoned_hours, chosen.uploads_days, chosen.sweep_s)
+    retention = Retention(records=records, store=deps.store, jobs=jobs, ending=ending, rules=rules)
+    is_open = asyncio.Event()
 
     async def warm() -> None:
+        await records.open()
         # It goes on with what was running when this executor last stopped.
         await engine.start(workflow.bodies())
+        admitter.start()
+        retention.start()
+        is_open.set()
 
-    return [Registration(service=SERVICE, add=servicer.add_to, warm=warm, close=engine.stop)]
+    async def close() -> None:
+        await retention.stop()
+        await admitter.stop()
+        await ledger.close()
+        await engine.stop()
+        if deps.records is None:
+            await records.close()
+
+    def facts() -> Facts:
+        return Facts(
+            cards=read_models(chosen.model_repository),
+            profile=chosen.profile,
+            policy=chosen.policy,
+            store=deps.store,
+            ask=peers.ask,
+            places=sorted(chosen.places),
+        )
+
+    def described() -> Description:
+        return describe(read_models(chosen.model_repository), chosen.profile, chosen.policy, chosen.places)
+
+    inner = OrchestratorServicer(jobs)
+    door = JobServicer(jobs, Requests(records, jobs, facts), described=described)
+
+    async def opened() -> None:
+        # Its server starts beside the inner one: what it stands on is opened there.
+        await is_open.wait()
+
+    return [
+        Registration(service=SERVICE, add=inner.add_to, warm=warm, close=close),
+        Registration(service=JOBS, add=door.add_to, warm=opened, is_public=True),
+        identities(records=records, store=deps.store, peers=peers, secret=deps.secret, stop=jobs.withdraw),
+    ]

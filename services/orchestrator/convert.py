@@ -11,10 +11,15 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from masquerade.v1 import errors_pb2, job_pb2, media_pb2, timeline_pb2
-from services.orchestrator.engine import Run, RunStatus
+from services.common.errors import InvalidSpec, Violation
+from services.orchestrator.book.events import Change, now_ms
+from services.orchestrator.book.publishing import Published
+from services.orchestrator.engine import JsonObject
 from services.orchestrator.failures import Failure
+from services.orchestrator.jobs import JobView
 from services.orchestrator.progress import STATE_OF_STEP, JobState, Snapshot
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -48,66 +53,85 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 def _single(field: FieldDescriptor, value: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
-        return to_json(value)
+        return value.ToJsonString() if isinstance(value, Timestamp) else to_json(value)
     if field.type == FieldDescriptor.TYPE_BYTES:
         raise TypeError(f"{field.full_name} holds bytes: they belong into the store, not into a row")
     return value
 
 
-_FINAL_STATES = {
-    RunStatus.DONE: JobState.SUCCEEDED,
-    RunStatus.FAILED: JobState.FAILED,
-    RunStatus.CANCELLED: JobState.CANCELLED,
-}
+def spec_json(spec: job_pb2.JobSpec) -> JsonObject:
+    """A spec as plain data.
 
-
-def snapshot_of(run: Run, live: Snapshot | None) -> Snapshot:
-    """How far a run is: what its row says once it has ended, else what the board of this process knows.
-
-    Args:
-        run: from the engine.
-        live: from the board; None where another process runs it, or nobody does yet.
+    Raises:
+        InvalidSpec: a time in it is none.
     """
-    if run.status in _FINAL_STATES:
-        frames = int(str((run.result or {}).get("frames") or 0))
-        return Snapshot(_FINAL_STATES[run.status], frames, frames, attempt=run.attempt)
-    # An attempt that waits has no place yet; what the board may still show is the one before it.
-    if live is not None and run.status is not RunStatus.QUEUED:
-        return Snapshot(
-            live.state, live.frames_done, live.frames_total, live.frames_per_second, live.seconds_left, run.attempt
-        )
-    return Snapshot(JobState.QUEUED if run.status is RunStatus.QUEUED else JobState.ANALYSING, attempt=run.attempt)
+    try:
+        return to_json(spec)
+    except ValueError as error:
+        raise InvalidSpec(violations=[Violation("spec.identities", f"a consent's expire_time: {error}")]) from error
 
 
 def progress(snapshot: Snapshot) -> job_pb2.Progress:
     """One step of progress."""
-    return job_pb2.Progress(
+    message = job_pb2.Progress(
         sequence=snapshot.sequence,
-        state=_state(snapshot),
+        state=_state(snapshot.state),
         frames_done=snapshot.frames_done,
         frames_total=snapshot.frames_total,
         frames_per_second=snapshot.frames_per_second,
         seconds_left=snapshot.seconds_left,
     )
+    message.time.FromMilliseconds(snapshot.time_ms or now_ms())
+    return message
 
 
-def job(run: Run, snapshot: Snapshot) -> job_pb2.Job:
+def job(view: JobView) -> job_pb2.Job:
     """A job as its owner sees it."""
-    result: dict[str, Any] = dict(run.result or {})
+    row = view.row
     message = job_pb2.Job(
-        id=run.job,
-        spec=from_json(dict(run.spec), job_pb2.JobSpec),
-        state=_state(snapshot),
-        progress=progress(snapshot),
-        failure=None if run.failure is None else failure(run.failure),
+        id=row.id,
+        spec=from_json(row.asked, job_pb2.JobSpec),
+        state=_state(view.progress.state),
+        progress=progress(view.progress),
+        failure=None if row.failure is None else failure(row.failure),
+        request_id=row.request_id,
+        rerender_of=row.rerender_of,
+        history=[_change(change) for change in view.history],
+        publications=[_publication(each) for each in view.publications],
     )
-    message.create_time.FromMilliseconds(run.created_ms)
-    message.update_time.FromMilliseconds(run.changed_ms)
+    message.create_time.FromMilliseconds(row.created_ms)
+    message.update_time.FromMilliseconds(row.changed_ms)
+    if row.expires_ms is not None:
+        message.expire_time.FromMilliseconds(row.expires_ms)
+    if row.state in (JobState.SUCCEEDED, JobState.FAILED):
+        _put_result(message, row.result or {})
+    return message
+
+
+def _put_result(message: job_pb2.Job, result: JsonObject) -> None:
     for name, field in (("artifact", message.artifact), ("record", message.record), ("report", message.report)):
-        if result.get(name):
-            field.CopyFrom(from_json(result[name], media_pb2.ObjectRef))
-    if result.get("timeline"):
-        message.timeline.CopyFrom(from_json(result["timeline"], timeline_pb2.TimelineSummary))
+        value = result.get(name)
+        if isinstance(value, dict):
+            field.CopyFrom(from_json(value, media_pb2.ObjectRef))
+    timeline = result.get("timeline")
+    if isinstance(timeline, dict):
+        message.timeline.CopyFrom(from_json(timeline, timeline_pb2.TimelineSummary))
+
+
+def _change(change: Change) -> job_pb2.StateChange:
+    message = job_pb2.StateChange(state=_state(change.state), attempt=change.attempt)
+    message.time.FromMilliseconds(change.time_ms)
+    return message
+
+
+def _publication(published: Published) -> job_pb2.PublicationState:
+    message = job_pb2.PublicationState(
+        publication=job_pb2.Publication(place=published.place, name=published.name or None),
+        done=published.done_ms is not None,
+        failure=None if published.failure is None else failure(published.failure),
+    )
+    if published.done_ms is not None:
+        message.publish_time.FromMilliseconds(published.done_ms)
     return message
 
 
@@ -122,5 +146,5 @@ def failure(failed: Failure) -> errors_pb2.Failure:
     )
 
 
-def _state(snapshot: Snapshot) -> str:
-    return f"JOB_STATE_{snapshot.state.name}"
+def _state(state: JobState) -> str:
+    return f"JOB_STATE_{state.name}"

@@ -1,98 +1,221 @@
-"""Jobs as the doors ask for them: submit, look, watch, cancel."""
+"""Jobs as the doors ask for them: create, look, list, watch, cancel, retry, delete. One class behind both doors."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from services.common import metrics
-from services.common.errors import InvalidSpec, JobNotFound
-from services.orchestrator.engine import Engine, JsonObject, Run, RunStatus
-from services.orchestrator.keys import job_id, json_digest
-from services.orchestrator.progress import Board, Snapshot
-from services.orchestrator.spec import read_spec
-from services.orchestrator.workflow import TRANSFORM
+import sqlalchemy as sa
 
-Seen = TypeVar("Seen")
+from services.common.errors import JobNotFound, MasqueradeError
+from services.common.records.database import Records
+from services.common.store.objects import ObjectStore
+from services.orchestrator.admitting import Admitter
+from services.orchestrator.book import creating, deleting, events, listing, moving, publishing, rows
+from services.orchestrator.book.creating import NewJob
+from services.orchestrator.book.events import Change
+from services.orchestrator.book.listing import Filter
+from services.orchestrator.book.publishing import Published
+from services.orchestrator.book.rows import JobRow
+from services.orchestrator.ending import Ending
+from services.orchestrator.engine import Engine
+from services.orchestrator.failures import Failure
+from services.orchestrator.progress import Board, JobState, Snapshot
+from services.orchestrator.watching import watch
 
-LOOK_S = 0.25
-"""How often a watcher is told of frames."""
+STAGE_OF_REFUSAL: Final = "compositor.Finalise"
 
-READ_S = 1.0
-"""How often the engine is asked about a job whose place on the board is known: reading a row costs 5 ms of CPU."""
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner sees it."""
+
+    row: JobRow
+    progress: Snapshot
+    history: Sequence[Change]
+    publications: Sequence[Published]
 
 
 class Jobs:
     """What can be done with jobs, whichever door asks."""
 
     def __init__(
-        self, engine: Engine, board: Board, *, snapshot_of: Callable[[Run, Snapshot | None], Snapshot]
+        self,
+        *,
+        records: Records,
+        engine: Engine,
+        store: ObjectStore,
+        board: Board,
+        admitter: Admitter,
+        ending: Ending,
+        most_waiting: int,
     ) -> None:
         """Args:
-        engine: keeps and runs them.
+        records: the book's.
+        engine: runs them.
+        store: holds their objects.
         board: how far those of this process are.
-        snapshot_of: what a run and its place on the board say together.
+        admitter: lets them begin.
+        ending: ends them.
+        most_waiting: jobs of one tenant that may wait to begin.
         """
-        self._engine, self._board, self._snapshot_of = engine, board, snapshot_of
+        self._records, self._engine, self._store, self._board = records, engine, store, board
+        self._admitter, self._ending, self._most_waiting = admitter, ending, most_waiting
 
-    async def submit(self, spec: JsonObject, *, tenant: str, request_id: str, retry: bool) -> Run:
+    async def known(self, *, tenant: str, request_id: str, digest: str) -> JobView | None:
+        """The job that a request made before, or None.
+
+        Raises:
+            RequestIdReused: the id stands for another request.
+        """
+
+        def read(connection: sa.Connection) -> JobView | None:
+            row = creating.known(connection, tenant=tenant, request_id=request_id, digest=digest)
+            return None if row is None else self._views(connection, [row])[0]
+
+        return await self._records.read(read)
+
+    async def create(self, new: NewJob, *, retry: bool = False) -> JobView:
         """Accept a job, or answer the one that the same request made before.
 
         Args:
-            spec: JSON form of a JobSpec.
-            tenant: whose it is.
-            request_id: the caller's id; the same id with the same spec is the same job.
-            retry: take up a failed or cancelled job from its finished segments.
+            new: the job.
+            retry: take up one that failed or was cancelled.
 
         Raises:
-            InvalidSpec: with all violations, or the id was used for another spec.
+            RequestIdReused: the id stands for another request.
+            QuotaExceeded: too many jobs of the tenant wait.
+            IdentityNotFound, ConsentRequired, ConsentRevoked, ConsentExpired, ConsentNotCovering: a face may not be
+                used.
         """
-        read_spec(spec)
-        job = job_id(tenant=tenant, request=request_id)
-        known = await self._engine.get(job)
-        if known is not None and known.digest != json_digest(spec):
-            raise InvalidSpec(job=job, detail="this request id was used before with another spec")
-        has_ended_badly = known is not None and known.status in (RunStatus.FAILED, RunStatus.CANCELLED)
-        if known is not None and has_ended_badly and not retry:
-            return known
-        return await self._engine.submit(job, TRANSFORM, spec, tenant=tenant)
+        row, is_new = await self._records.write(
+            lambda connection: creating.create(connection, new, most_waiting=self._most_waiting)
+        )
+        if is_new:
+            self._admitter.ring()
+        elif retry and row.state in (JobState.FAILED, JobState.CANCELLED):
+            return await self.retry(row.id, tenant=row.tenant, actor=new.actor)
+        return await self.get(row.id)
 
-    async def get(self, job: str) -> tuple[Run, Snapshot]:
-        """A job and how far it is.
+    async def get(self, job: str, *, tenant: str | None = None) -> JobView:
+        """One job; `tenant` None sees all.
 
         Raises:
-            JobNotFound: there is none.
+            JobNotFound: the tenant has no such job.
         """
-        run = await self._engine.get(job)
-        if run is None:
-            raise JobNotFound(job=job)
-        return run, self._snapshot_of(run, self._board.look(job))
+        return await self._records.read(
+            lambda connection: self._views(connection, [rows.one(connection, job, tenant=tenant)])[0]
+        )
 
-    async def watch(self, job: str, *, from_sequence: int) -> AsyncIterator[Snapshot]:
-        """Progress as it happens, from a place on; the last one is final."""
-        shown = -1
-        run, snapshot = await self.get(job)
-        read_at = time.monotonic()
-        while True:
-            if snapshot.sequence >= max(from_sequence, shown + 1) or run.status.is_final:
-                shown = snapshot.sequence
-                yield snapshot
-            if run.status.is_final:
-                return
-            await self._board.changed(timeout_s=LOOK_S)
-            here = self._board.look(job)
-            is_here = here is not None and run.status is RunStatus.RUNNING
-            if is_here and time.monotonic() - read_at < READ_S:
-                snapshot = self._snapshot_of(run, here)
-            else:
-                run, snapshot = await self.get(job)
-                read_at = time.monotonic()
+    async def list(self, tenant: str, wanted: Filter, *, page_size: int, token: str) -> tuple[Sequence[JobView], str]:
+        """A page of a tenant's jobs, newest first, and the token of the next one.
 
-    async def cancel(self, job: str) -> tuple[Run, Snapshot]:
-        """Stop a job and what it started; one that has ended stays as it is."""
-        run, _ = await self.get(job)
-        if not run.status.is_final:
-            await self._engine.cancel(job)
-            metrics.JOBS_ENDED.labels("cancelled").inc()
+        Raises:
+            InvalidSpec: the token is none of this list.
+        """
+
+        def read(connection: sa.Connection) -> tuple[Sequence[JobView], str]:
+            found, following = listing.page(connection, tenant, wanted, page_size=page_size, token=token)
+            return self._views(connection, found), following
+
+        return await self._records.read(read)
+
+    def watch(self, job: str, *, tenant: str | None = None, from_sequence: int = 0) -> AsyncIterator[Snapshot]:
+        """Progress as it happens, from a number on, after what is written down; see `watching`."""
+        return watch(self._records, self._board, job, tenant=tenant, from_sequence=from_sequence)
+
+    async def cancel(self, job: str, *, tenant: str | None, actor: str) -> JobView:
+        """Stop a job and what works on it; one that has ended stays as it is.
+
+        Raises:
+            JobNotFound: the tenant has no such job.
+        """
+        row = await self._records.read(lambda connection: rows.one(connection, job, tenant=tenant))
+        ended = await self._records.write(
+            lambda connection: moving.end(
+                connection,
+                job,
+                row.attempt,
+                JobState.CANCELLED,
+                actor=actor,
+                keep_ms=self._ending.keep_ms,
+                is_stopped=False,
+            )
+        )
+        if ended:
+            self._board.ring(job)
+            # Read again: it may have been admitted in between.
+            await self._ending.stop(await self._records.read(lambda connection: rows.one(connection, job)))
+            self._admitter.ring()
         return await self.get(job)
+
+    async def retry(self, job: str, *, tenant: str, actor: str) -> JobView:
+        """Let a job that failed or was cancelled begin once more, from what is finished.
+
+        Raises:
+            JobNotFound: the tenant has no such job.
+            JobStateForbids: it has not ended, or succeeded.
+            QuotaExceeded: too many jobs of the tenant wait.
+            ConsentRevoked, ConsentExpired, ConsentNotCovering: a face may not be used any more.
+        """
+        row = await self._records.read(lambda connection: rows.one(connection, job, tenant=tenant))
+        if row.has_ended and row.is_admitted:
+            await self._ending.stop(row)
+        is_kept = row.result is not None and await self._has_artifact(row.result)
+        await self._records.write(
+            lambda connection: moving.requeue(
+                connection, job, tenant=tenant, actor=actor, most_waiting=self._most_waiting, keeps_result=is_kept
+            )
+        )
+        self._board.ring(job)
+        self._admitter.ring()
+        return await self.get(job)
+
+    async def delete(self, job: str, *, tenant: str | None, actor: str, why: str = "asked") -> None:
+        """Remove a job that has ended, with its artifacts and all that was learned of faces.
+
+        Raises:
+            JobNotFound: the tenant has no such job.
+            JobStateForbids: it has not ended.
+        """
+        row = await self._records.write(lambda connection: deleting.check_ended(connection, job, tenant=tenant))
+        if row.is_admitted:
+            await self._ending.stop(row)
+        await self._engine.delete(job)
+        await self._ending.erase_all(row)
+        await self._records.write(lambda connection: deleting.forget(connection, row, actor=actor, why=why))
+        self._board.ring(job)
+
+    async def withdraw(self, tenant: str, job: str, error: MasqueradeError) -> None:
+        """End a running job because a face may not be used any more; nothing of it runs or writes afterwards.
+
+        One that has ended stays as it is, and one that is gone is no error.
+        """
+        try:
+            row = await self._records.read(lambda connection: rows.one(connection, job, tenant=tenant))
+        except JobNotFound:
+            return
+        failure = Failure.of(error, stage=STAGE_OF_REFUSAL)
+        if await self._ending.withdraw(row, failure, is_stopped=False):
+            self._admitter.ring()
+
+    async def _has_artifact(self, result: Mapping[str, Any]) -> bool:
+        return await self._store.stat(str(result["artifact"]["key"])) is not None
+
+    def _views(self, connection: sa.Connection, found: Sequence[JobRow]) -> Sequence[JobView]:
+        ids = [row.id for row in found]
+        if not ids:
+            return []
+        last, history = events.last(connection, ids), events.history(connection, ids)
+        places = publishing.of(connection, ids)
+        return [
+            JobView(row, self._progress(row, last.get(row.id)), history.get(row.id, ()), places[row.id])
+            for row in found
+        ]
+
+    def _progress(self, row: JobRow, last: Snapshot | None) -> Snapshot:
+        """The newest that is known: the board's of this process, or the last row."""
+        written = last or Snapshot(row.state, attempt=row.attempt, time_ms=row.changed_ms)
+        live = None if row.has_ended else self._board.look(row.id)
+        return live if live is not None and live.sequence > written.sequence else written

@@ -7,8 +7,8 @@ filled again while the workflow is replayed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +34,11 @@ class JobState(IntEnum):
     FAILED = 9
     CANCELLED = 10
 
+    @property
+    def is_final(self) -> bool:
+        """Whether an attempt at a job ends with it."""
+        return self >= JobState.SUCCEEDED
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -45,6 +50,8 @@ class Snapshot:
     frames_per_second: float = 0.0
     seconds_left: float | None = None
     attempt: int = 0
+    time_ms: int = 0
+    """When it was so, Unix time; 0 means now."""
 
     @property
     def sequence(self) -> int:
@@ -56,7 +63,8 @@ class Snapshot:
 class _Stage:
     state: JobState
     total: int
-    attempt: object = None
+    attempt: int = 0
+    owner: object = None
     done: int = 0
     """Frames of finished segments."""
 
@@ -85,15 +93,23 @@ class Board:
         self._stages: dict[str, _Stage] = {}
         self._live_frames = live_frames
         self._counted: dict[JobState, float] = {}
-        self._rung = asyncio.Event()
+        self._bells: weakref.WeakValueDictionary[str, asyncio.Event] = weakref.WeakValueDictionary()
 
-    def enter(self, job: str, state: JobState, *, total: int = 0, attempt: object = None) -> None:
-        """A job begins a stage of so many frames; `attempt` is whatever tells one attempt at it from the next."""
+    def enter(self, job: str, state: JobState, *, total: int = 0, attempt: int = 0, owner: object = None) -> None:
+        """A job begins a stage.
+
+        Args:
+            job: its id.
+            state: the stage.
+            total: frames of it in all; 0 while unknown.
+            attempt: number of the attempt, for snapshots.
+            owner: whatever tells one run of the job in this process from the next.
+        """
         self._count()
         self._leave(job)
-        self._stages[job] = _Stage(state, total, attempt, marks=deque([(time.monotonic(), 0)]))
+        self._stages[job] = _Stage(state, total, attempt, owner, marks=deque([(time.monotonic(), 0)]))
         metrics.JOBS.labels(state.name.lower()).inc()
-        self._ring()
+        self.ring(job)
 
     def add(self, job: str, frames: int) -> None:
         """So many more frames of the job's stage are done, in a finished segment."""
@@ -103,16 +119,16 @@ class Board:
             stage.done = min(stage.done + frames, stage.total)
             # A segment that was found finished passed no counter.
             stage.live = max(stage.live, stage.done)
-            self._ring()
+            self.ring(job)
 
-    def forget(self, job: str, *, attempt: object = None) -> None:
-        """The attempt at the job is no longer run here; the next one may be already."""
+    def forget(self, job: str, *, owner: object = None) -> None:
+        """The job is no longer run here by this owner; by the next one it may be already."""
         stage = self._stages.get(job)
-        if stage is None or stage.attempt is not attempt:
+        if stage is None or stage.owner is not owner:
             return
         self._count()
         self._leave(job)
-        self._ring()
+        self.ring(job)
 
     def look(self, job: str) -> Snapshot | None:
         """How far a job of this process is."""
@@ -129,14 +145,20 @@ class Board:
         began, before = stage.marks[0]
         rate = (done - before) / (now - began) if now > began else 0.0
         left = (stage.total - done) / rate if rate > 0 else None
-        return Snapshot(stage.state, done, stage.total, rate, left)
+        return Snapshot(stage.state, done, stage.total, rate, left, stage.attempt)
 
-    async def changed(self, *, timeout_s: float) -> None:
-        """Return when something changed, or after a while."""
-        # Not wait_for: where the wait ends in the moment of being cancelled, that one forgets the cancellation.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._rung.wait()
+    def bell(self, job: str) -> asyncio.Event:
+        """Rings at the next change of a job. Taken before looking, so that no change falls between look and wait."""
+        bell = self._bells.get(job)
+        if bell is None:
+            bell = self._bells[job] = asyncio.Event()
+        return bell
+
+    def ring(self, job: str) -> None:
+        """Wake those who watch a job."""
+        bell = self._bells.pop(job, None)
+        if bell is not None:
+            bell.set()
 
     def _count(self) -> None:
         """Give the frames that passed since the last time to the job that they must be of."""
@@ -154,10 +176,6 @@ class Board:
         stage = self._stages.pop(job, None)
         if stage is not None:
             metrics.JOBS.labels(stage.state.name.lower()).dec()
-
-    def _ring(self) -> None:
-        self._rung.set()
-        self._rung = asyncio.Event()
 
 
 _COUNTED = (JobState.ANALYSING, JobState.RENDERING)
@@ -179,6 +197,8 @@ STATE_OF_STEP: Mapping[str, JobState] = {
     "compositor.Assemble": JobState.ASSEMBLING,
     "compositor.Verify": JobState.VERIFYING,
     "compositor.Finalise": JobState.PUBLISHING,
+    "publish": JobState.PUBLISHING,
+    "adopt": JobState.ANALYSING,
     "report": JobState.PUBLISHING,
 }
 """In which state a job is while it does a step: what people are told of where it failed."""

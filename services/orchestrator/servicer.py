@@ -9,7 +9,8 @@ from grpc.aio import Server, ServicerContext
 
 from masquerade.v1 import orchestrator_pb2 as pb
 from masquerade.v1 import orchestrator_pb2_grpc
-from services.orchestrator import convert
+from services.common.access.callers import LOCAL
+from services.orchestrator import asking, convert
 from services.orchestrator.jobs import Jobs
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
@@ -30,13 +31,12 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Accept a job."""
-        spec = convert.to_json(request.spec)
-        run = await self._jobs.submit(spec, tenant=request.tenant, request_id=request.request_id, retry=request.retry)
-        return pb.SubmitResponse(job=convert.job(*await self._jobs.get(run.job)))
+        new = asking.inner(convert.spec_json(request.spec), tenant=request.tenant, request_id=request.request_id)
+        return pb.SubmitResponse(job=convert.job(await self._jobs.create(new, retry=request.retry)))
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> pb.FetchResponse:
         """One job."""
-        return pb.FetchResponse(job=convert.job(*await self._jobs.get(request.id)))
+        return pb.FetchResponse(job=convert.job(await self._jobs.get(request.id)))
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
         """Progress as it happens."""
@@ -45,4 +45,5 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     async def Cancel(self, request: pb.CancelRequest, context: Context) -> pb.CancelResponse:
         """Stop a job."""
-        return pb.CancelResponse(job=convert.job(*await self._jobs.cancel(request.id)))
+        view = await self._jobs.cancel(request.id, tenant=None, actor=LOCAL.actor)
+        return pb.CancelResponse(job=convert.job(view))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -20,8 +21,33 @@ class OrchestratorSettings(ServiceSettings):
     segments_at_once: int = Field(default=2, ge=1, le=1024)
     """Segments in flight, over all jobs of this process."""
 
-    jobs_at_once: int = Field(default=4, ge=1, le=1024)
-    """Jobs in flight; their segments share the places above."""
+    jobs_at_once: int = Field(default=8, ge=1, le=1024)
+    """Jobs in flight in this process; their segments share the places above. More than one tenant may have, so that
+    another one's first job begins at once."""
+
+    replicas: int = Field(default=1, ge=1, le=1024)
+    """Orchestrators that share the database: so many times the jobs above run at once."""
+
+    tenant_jobs: int = Field(default=4, ge=1, le=1024)
+    """Jobs of one tenant in flight, over all processes; more of them wait."""
+
+    tenant_waiting: int = Field(default=1000, ge=1)
+    """Jobs of one tenant that may wait to begin; more are refused."""
+
+    jobs_days: float = Field(default=30, gt=0)
+    """Days that a job is kept after its end, with its artifacts."""
+
+    face_days: float = Field(default=0, ge=0)
+    """Days that what was learned of faces is kept after a job succeeded; 0 erases it with the job's end."""
+
+    abandoned_hours: float = Field(default=24, ge=0)
+    """Hours that the finished segments of a failed or cancelled job are kept for another try."""
+
+    sweep_s: float = Field(default=600, gt=0)
+    """Seconds between two looks for what has been kept long enough."""
+
+    places: dict[str, Path] = Field(default_factory=dict)
+    """Second places for results: folders by the names under which jobs ask for them."""
 
     segment_frames: int = Field(default=0, ge=0, multiple_of=8)
     """Wanted frames in a segment where a job names none; 0 leaves it to ingest."""

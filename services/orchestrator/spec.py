@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -22,9 +23,12 @@ BACKGROUND_KINDS = {0: "keep", 1: "keep", 2: "image", 3: "video", 4: "blur", 5: 
 MOST_LABELS = 64
 MOST_IDENTITIES = 32
 MOST_RANGES = 1000
+MOST_PUBLICATIONS = 16
 GROUP_FRAMES = 8
+DEFAULT_PRIORITY, LAST_PRIORITY = 5, 9
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.,()+=@-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,28 @@ class Consent:
 
     method: str
     statement: str = ""
+    attested_by: str = ""
+    """Who said so, in the tenant's words; empty means the caller."""
+
+    scopes: tuple[str, ...] = ()
+    """What for; empty means swapping faces."""
+
+    expires_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """An identity that was enrolled before, as it was found when the job was created."""
+
+    key: str
+    digest: str
+    is_drawn: bool
+    quality: tuple[Mapping[str, Any], ...] = ()
+
+    def answer(self) -> dict[str, Any]:
+        """As enrolling it now would have answered."""
+        reference = {"key": self.key, "digest": self.digest}
+        return {"identity": reference, "quality": [dict(each) for each in self.quality]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +71,13 @@ class JobIdentity:
     portrait_names: tuple[str, ...]
     consent: Consent
     landmarks_key: str | None
+    enrolled: Enrolled | None = None
+    """What `identity_id` stands for; unset until it was looked up."""
 
     @property
     def is_drawn(self) -> bool:
         """Whether it was drawn in mesh space, so that its landmarks are given."""
-        return self.landmarks_key is not None
+        return self.landmarks_key is not None if self.enrolled is None else self.enrolled.is_drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +126,24 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """A second place for the result."""
+
+    place: str
+    name: str = ""
+    """Of the file there; empty means the job's id and the container's suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rerender:
+    """The job whose Timeline is used."""
+
+    of: str
+    result: Mapping[str, Any]
+    """What its workflow answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """What is to be done."""
 
@@ -120,6 +166,11 @@ class JobSpec:
     licence_policy: str = "commercial"
     proof: Proof = Proof()
     segment_frames: int = 0
+    publish: tuple[Publication, ...] = ()
+    priority: int = DEFAULT_PRIORITY
+    """0 is served first."""
+
+    rerender: Rerender | None = None
 
     @property
     def container(self) -> str:
@@ -156,6 +207,9 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
         licence_policy=value.get("licence_policy") or "commercial",
         proof=_proof(value.get("proof") or {}),
         segment_frames=value.get("segment_frames") or 0,
+        publish=tuple(Publication(each.get("place", ""), each.get("name") or "") for each in value.get("publish", ())),
+        priority=value.get("priority", DEFAULT_PRIORITY),
+        rerender=None if value.get("rerender") is None else Rerender(**value["rerender"]),
     )
     _check(spec, problems)
     if problems.found:
@@ -177,14 +231,26 @@ class _Problems:
 
 
 def _identity(value: Mapping[str, Any]) -> JobIdentity:
-    consent = value.get("consent") or {}
+    consent, enrolled = value.get("consent") or {}, value.get("enrolled")
     return JobIdentity(
         name=value.get("name", ""),
         identity_id=value.get("identity_id"),
         portrait_keys=tuple(value.get("portrait_keys", ())),
         portrait_names=tuple(value.get("portrait_names", ())),
-        consent=Consent(CONSENT_METHODS.get(consent.get("method", 0), ""), consent.get("statement", "")),
+        consent=_consent(consent),
         landmarks_key=value.get("landmarks_key"),
+        enrolled=None if enrolled is None else Enrolled(**{**enrolled, "quality": tuple(enrolled["quality"])}),
+    )
+
+
+def _consent(value: Mapping[str, Any]) -> Consent:
+    expires = value.get("expire_time")
+    return Consent(
+        method=CONSENT_METHODS.get(value.get("method", 0), ""),
+        statement=value.get("statement", ""),
+        attested_by=value.get("attested_by") or "",
+        scopes=tuple(value.get("scopes") or ()),
+        expires_ms=None if not expires else round(datetime.fromisoformat(expires).timestamp() * 1000),
     )
 
 
@@ -239,6 +305,21 @@ def _check(spec: JobSpec, problems: _Problems) -> None:
         "segment_frames",
         f"{spec.segment_frames} is no multiple of {GROUP_FRAMES}, the length of a group",
     )
+    problems.unless(
+        0 <= spec.priority <= LAST_PRIORITY, "priority", f"{spec.priority} is not from 0 to {LAST_PRIORITY}"
+    )
+    _check_publications(spec.publish, problems)
+
+
+def _check_publications(publications: Sequence[Publication], problems: _Problems) -> None:
+    count = len(publications)
+    problems.unless(count <= MOST_PUBLICATIONS, "publish", f"{count} places; at most {MOST_PUBLICATIONS}")
+    for number, each in enumerate(publications):
+        path = f"publish[{number}]"
+        problems.unless(each.place, f"{path}.place", "is missing")
+        is_plain = not each.name or _FILE_NAME.fullmatch(each.name)
+        problems.unless(is_plain, f"{path}.name", "is no plain file name")
+        problems.unless(each not in publications[:number], path, "is there twice")
 
 
 def _check_identities(spec: JobSpec, problems: _Problems) -> None:
@@ -256,6 +337,9 @@ def _check_identities(spec: JobSpec, problems: _Problems) -> None:
             f"{path}.portrait_names",
             f"{count} names for {len(identity.portrait_keys)} portraits",
         )
+        if identity.identity_id:
+            # Its consent was recorded when it was enrolled.
+            continue
         problems.unless(identity.consent.method, f"{path}.consent.method", "nobody said by which consent it is used")
         problems.unless(
             identity.consent.method != "attested" or identity.consent.statement.strip(),

@@ -6,28 +6,32 @@ answered, so that after a crash it takes the same way again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from services.common import metrics
 from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, ObjectMissing, UnknownProfile
 from services.common.logs import log_fields
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
-from services.orchestrator import casting, models, report
+from services.orchestrator import casting, models, report, rerendering
 from services.orchestrator.engine import Body, JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.in_flight import InFlight
+from services.orchestrator.ledger import Ledger
 from services.orchestrator.orders import Orders
 from services.orchestrator.peers import Environment, Peers
-from services.orchestrator.progress import Board, JobState
+from services.orchestrator.progress import Board, JobState, Snapshot
+from services.orchestrator.publishing import Publishing, check_consent
 from services.orchestrator.spec import JobIdentity, JobSpec, read_spec
 
 log = logging.getLogger(__name__)
 
-TRANSFORM, ASK = "transform", "ask"
+TRANSFORM, REPUBLISH, ASK = "transform", "republish", "ask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +56,57 @@ class Workflow:
         environment: Callable[[], Environment],
         board: Board,
         settings: WorkflowSettings,
+        ledger: Ledger,
+        places: Mapping[str, Path] | None = None,
     ) -> None:
+        """Args:
+        peers: the other services.
+        store: where objects are.
+        environment: what results depend on beside inputs and settings.
+        board: progress of the jobs of this process.
+        settings: what the operator chose for all jobs.
+        ledger: the book of jobs.
+        places: second places for results, by name.
+        """
         self.peers = peers
         self.store = store
         self.environment = environment
         self.board = board
         self.settings = settings
+        self.ledger = ledger
+        self.places = places or {}
         self.memory = TreeMemory()
+        self.in_flight = InFlight()
 
     def bodies(self) -> Mapping[str, Body]:
         """By the names under which runs are submitted."""
-        return {TRANSFORM: self._transform, ASK: self._ask}
+        return {TRANSFORM: self._transform, REPUBLISH: self._republish, ASK: self._ask}
+
+    async def ask(self, job: str, rpc: str, request: JsonObject) -> JsonObject:
+        """Call a peer for a job."""
+        self.in_flight.begin(job)
+        try:
+            return await self.peers.ask(rpc, request)
+        finally:
+            self.in_flight.end(job)
 
     async def _transform(self, steps: Steps, value: JsonObject) -> JsonObject:
-        try:
+        async with self._told(steps):
             spec = read_spec(value)
+            async with self.memory.watched() as peak:
+                return await _Transform(self, steps, spec, peak).run()
+
+    async def _republish(self, steps: Steps, value: JsonObject) -> JsonObject:
+        """The result is there already, and only its second places are not."""
+        async with self._told(steps):
+            return await Publishing(self.ledger, self.store, self.places, steps, self.board).again(read_spec(value))
+
+    @contextlib.asynccontextmanager
+    async def _told(self, steps: Steps) -> AsyncIterator[None]:
+        """Failures as the engine keeps them; the board forgets the job at its end."""
+        try:
             with log_fields(job=steps.job):
-                async with self.memory.watched() as peak:
-                    result = await _Transform(self, steps, spec, peak).run()
+                yield
         except Exception as error:
             failure = Failure.of(error)
             is_ours = not isinstance(error, (WorkFailed, MasqueradeError))
@@ -79,13 +116,9 @@ class Workflow:
                 extra={"job": steps.job, "step": failure.stage, "fields": {"reason": failure.reason, **failure.fields}},
                 exc_info=error if is_ours else None,
             )
-            metrics.JOBS_ENDED.labels("failed").inc()
             raise WorkFailed(failure) from error
-        else:
-            metrics.JOBS_ENDED.labels("succeeded").inc()
-            return result
         finally:
-            self.board.forget(steps.job, attempt=steps)
+            self.board.forget(steps.job, owner=steps)
 
     async def _ask(self, steps: Steps, item: JsonObject) -> JsonObject:
         """A segment: one call."""
@@ -93,7 +126,7 @@ class Workflow:
         assert isinstance(request, dict)
         # The fields travel to the service that is called, and on to those that it calls.
         with log_fields(job=steps.job, segment=_number(request)):
-            return await steps.call(rpc, lambda: self.peers.ask(rpc, request))
+            return await steps.call(rpc, lambda: self.ask(steps.job, rpc, request))
 
 
 def _number(request: JsonObject) -> int | None:
@@ -113,12 +146,15 @@ class _Transform:
         self._board = workflow.board
         self._clock = _StageClock()
         self._notes: list[str] = []
+        self._attempt = 0
+        self._done = 0
 
     async def run(self) -> JsonObject:
         """All stages; answers what `convert.py` makes a Job of."""
         spec, steps = self._spec, self._steps
-        self._enter(JobState.ANALYSING)
         inputs: Any = await steps.call("inspect", self._inspect)
+        self._attempt = int(inputs.get("attempt", 0))
+        await self._enter(JobState.ANALYSING)
         served = inputs["environment"]["profile"]
         if spec.profile not in (None, served):
             # Defaults are the services' own: one that runs another profile would give another result under this name.
@@ -161,16 +197,39 @@ class _Transform:
             **outcome,
         )
         written = await steps.call("report", lambda: report.write(found, self._workflow.store, orders.report_key))
-        return {
+        result: JsonObject = {
             "artifact": outcome["finalised"]["artifact"],
             "record": outcome["finalised"]["record"],
             "report": written,
             "timeline": timeline["summary"] if timeline else None,
+            "timeline_object": timeline["timeline"] if timeline else None,
             "frames": outcome["verified"]["frames"],
         }
+        workflow = self._workflow
+        publishing = Publishing(workflow.ledger, workflow.store, workflow.places, steps, self._board)
+        await publishing.first(spec, result, attempt=self._attempt)
+        return result
 
-    def _enter(self, state: JobState, *, total: int = 0) -> None:
-        self._board.enter(self._steps.job, state, total=total, attempt=self._steps)
+    async def _enter(self, state: JobState, *, total: int = 0) -> None:
+        """The job comes into a stage: first in the book, then on the board."""
+        await self._workflow.ledger.enter(self._steps.job, self._attempt, state, total=total)
+        self._show(state, total=total)
+
+    def _show(self, state: JobState, *, total: int = 0) -> None:
+        self._done = 0
+        self._board.enter(self._steps.job, state, total=total, attempt=self._attempt, owner=self._steps)
+
+    def _segment_done(self, state: JobState, total: int) -> Callable[[JsonObject], None]:
+        """What to do at the end of each segment of a stage."""
+
+        def tell(answer: JsonObject) -> None:
+            frames = int(str(answer["frames"]))
+            self._done += frames
+            self._board.add(self._steps.job, frames)
+            place = Snapshot(state, min(self._done, total), total, attempt=self._attempt)
+            self._workflow.ledger.finished(self._steps.job, place)
+
+        return tell
 
     async def _inspect(self) -> JsonObject:
         """Digests of everything that goes in: keys are made of these and not of names."""
@@ -185,7 +244,11 @@ class _Transform:
             if stored is None:
                 raise ObjectMissing(key=key)
             digests[key] = stored.digest
-        return {"digests": digests, "environment": self._workflow.environment().to_json()}
+        return {
+            "attempt": await self._workflow.ledger.begin(self._steps.job),
+            "digests": digests,
+            "environment": self._workflow.environment().to_json(),
+        }
 
     async def _background_index(self, orders: Orders) -> Any:
         if self._spec.background.kind != "video":
@@ -194,29 +257,42 @@ class _Transform:
 
     async def _enrol(self, orders: Orders, identity: JobIdentity, inputs: JsonObject) -> Any:
         if identity.identity_id is not None:
-            # Enrolled identities come with the public API; until then there is nothing to find under an id.
-            raise NoIdentity(identity=identity.identity_id)
+            if identity.enrolled is None:
+                raise NoIdentity(identity=identity.identity_id)
+            return identity.enrolled.answer()
         landmarks: list[float] = []
         if identity.landmarks_key is not None:
             landmarks = report.floats(await self._workflow.store.get_bytes(identity.landmarks_key))
             if len(identity.portrait_keys) != 1:
                 raise InvalidSpec(field="identities", problem="a drawn face has exactly one portrait")
         request = orders.enrol(identity, landmarks)
-        return await self._steps.call("detector.Enroll", lambda: self._workflow.peers.ask("detector.Enroll", request))
+        return await self._ask("detector.Enroll", request)
 
     async def _timeline(self, orders: Orders, index: Any, plan: Any) -> Any:
-        steps = self._steps
+        steps, frames = self._steps, int(index["info"]["frames"])
+        if self._spec.rerender is not None:
+            source = self._spec.rerender
+            return await steps.call(
+                "adopt",
+                lambda: rerendering.adopt_timeline(
+                    self._workflow.store,
+                    tenant=steps.tenant,
+                    source=source.of,
+                    target=steps.job,
+                    result=dict(source.result),
+                ),
+            )
         with self._clock.stage("analyse"):
-            self._enter(JobState.ANALYSING, total=index["info"]["frames"])
+            self._show(JobState.ANALYSING, total=frames)
             requests = [orders.analyse(index, segment) for segment in plan["segments"]]
             observed = await steps.each(
                 "analyse",
                 ASK,
                 [{"rpc": "detector.AnalyseSegment", "request": request} for request in requests],
-                ended=lambda answer: self._board.add(steps.job, int(str(answer["frames"]))),
+                ended=self._segment_done(JobState.ANALYSING, frames),
             )
         with self._clock.stage("link"):
-            self._enter(JobState.LINKING, total=index["info"]["frames"])
+            await self._enter(JobState.LINKING, total=frames)
             linked = await self._ask("detector.Link", orders.link(index, plan, observed))
         return {"timeline": linked["timeline"], "summary": linked["summary"]}
 
@@ -230,12 +306,13 @@ class _Transform:
             if (request := orders.render(index, plan, segment, timeline=timeline, cast=cast, backdrop=backdrop))
         ]
         with self._clock.stage("render"):
-            self._enter(JobState.RENDERING, total=orders.kept_frames(index, plan))
+            total = orders.kept_frames(index, plan)
+            await self._enter(JobState.RENDERING, total=total)
             return await steps.each(
                 "render",
                 ASK,
                 [{"rpc": "compositor.RenderSegment", "request": request} for request in requests],
-                ended=lambda answer: self._board.add(steps.job, int(str(answer["frames"]))),
+                ended=self._segment_done(JobState.RENDERING, total),
             )
 
     async def _models(self, inputs: Any, timeline: Any) -> dict[str, str]:
@@ -250,19 +327,20 @@ class _Transform:
         self, orders: Orders, index: Any, plan: Any, rendered: list[Any], *, models: Mapping[str, str]
     ) -> dict[str, Any]:
         with self._clock.stage("assemble"):
-            self._enter(JobState.ASSEMBLING)
+            await self._enter(JobState.ASSEMBLING)
             assembled = await self._ask("compositor.Assemble", orders.assemble(index, plan, rendered))
         with self._clock.stage("verify"):
-            self._enter(JobState.VERIFYING)
+            await self._enter(JobState.VERIFYING)
             verified = await self._ask("compositor.Verify", orders.verify(index, plan, assembled))
         with self._clock.stage("finalise"):
-            self._enter(JobState.PUBLISHING)
+            await self._enter(JobState.PUBLISHING)
+            await check_consent(self._workflow.ledger, self._steps.job, self._attempt)
             record = report.record(self._spec, orders.inputs, models=models, notes=self._notes, assembled=assembled)
             finalised = await self._ask("compositor.Finalise", orders.finalise(assembled, record))
         return {"assembled": assembled, "verified": verified, "finalised": finalised}
 
     async def _ask(self, rpc: str, request: JsonObject) -> Any:
-        return await self._steps.call(rpc, lambda: self._workflow.peers.ask(rpc, request))
+        return await self._steps.call(rpc, lambda: self._workflow.ask(self._steps.job, rpc, request))
 
 
 class _StageClock:

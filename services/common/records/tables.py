@@ -57,6 +57,7 @@ jobs = sa.Table(
     sa.Index("jobs_of_tenant", "tenant", "number"),
     sa.Index("jobs_waiting", "state", "priority", "number"),
     sa.Index("jobs_expiring", "expires_ms"),
+    sa.Index("jobs_admitted", "is_admitted"),
 )
 
 job_events = sa.Table(

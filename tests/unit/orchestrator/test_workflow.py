@@ -21,6 +21,7 @@ from services.orchestrator.failures import WorkFailed
 from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board
 from services.orchestrator.workflow import TRANSFORM, Workflow, WorkflowSettings
+from tests.support.toy_ledger import ToyLedger
 
 MODELS = {"facemesh": "aa", "selfie": "bb", "never_asked": "cc"}
 ENVIRONMENT = Environment("0.1.0", "onnxruntime-cpu-fp32", MODELS, "av 18", "x86-64-v3")
@@ -48,7 +49,12 @@ class ToySteps:
         *,
         ended: Callable[[JsonObject], object] | None = None,
     ) -> list[JsonObject]:
-        return [await self._bodies()[body](self, item) for item in items]
+        answers = []
+        for item in items:
+            answers.append(await self._bodies()[body](self, item))
+            if ended is not None:
+                ended(answers[-1])
+        return answers
 
     async def tell(self, event: JsonObject) -> None:
         json.dumps(event)
@@ -135,14 +141,27 @@ SPEC: dict[str, Any] = {"asset_key": "anna/assets/video", "identities": [FACE]}
 
 
 async def run(
-    store: FolderStore, peers: ToyPeers, spec: dict[str, Any], *, environment: Environment = ENVIRONMENT
+    store: FolderStore,
+    peers: ToyPeers,
+    spec: dict[str, Any],
+    *,
+    environment: Environment = ENVIRONMENT,
+    ledger: ToyLedger | None = None,
+    places: dict[str, Path] | None = None,
+    body: str = TRANSFORM,
 ) -> Any:
     workflow = Workflow(
-        peers=peers, store=store, environment=lambda: environment, board=Board(), settings=WorkflowSettings()
+        peers=peers,
+        store=store,
+        environment=lambda: environment,
+        board=Board(),
+        settings=WorkflowSettings(),
+        ledger=ledger or ToyLedger(),
+        places=places,
     )
     peers.store = store
     steps = ToySteps(lambda: dict(workflow.bodies()))
-    return await workflow.bodies()[TRANSFORM](steps, spec)
+    return await workflow.bodies()[body](steps, spec)
 
 
 async def test_a_face_job_asks_each_service_in_order_and_reports(store: FolderStore) -> None:
