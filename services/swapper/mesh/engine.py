@@ -18,7 +18,7 @@ from services.common.errors import InvalidSpec
 from services.swapper.engines import FaceCrop, Options, Patch, Source
 from services.swapper.mesh.occlusion import SIZE as OCCLUSION_SIZE
 from services.swapper.mesh.occlusion import occlusion
-from services.swapper.mesh.shape import holes, pose_weight, rim_alpha, soften
+from services.swapper.mesh.shape import holes, pose_weight, rim_alpha
 from services.swapper.mesh.texture import SIZES as TEXTURE_SIZES
 from services.swapper.mesh.texture import SourceTexture, prepare_texture
 from services.swapper.mesh.tone import SHRINK, Tone, toned
@@ -65,7 +65,7 @@ class MeshSource:
 
 
 class MeshEngine:
-    """The source's picture in the shape and the light of the target; eyes and inner mouth stay the target's."""
+    """The source's picture in the shape and the light of the target; eyes, lids' edges and inner mouth stay its own."""
 
     name = "mesh"
     description = "Geometric swap: the source's features in the target's shape and light; needs no network."
@@ -127,10 +127,10 @@ def _covered(face: FaceCrop, source: MeshSource, covered_by: Alpha | None, weigh
     points = face.points / np.float32(step)
     small = (-(-width // step), -(-height // step))
     surface = face_map(points, width=small[0], height=small[1])
-    hole = holes(points, width=small[0], height=small[1])
+    own = holes(points, width=small[0], height=small[1], face_width_px=face_width / step)
     shown = rim_alpha(surface.covered, face_width / step)
-    shown *= 1 - soften(hole, face_width / step)
-    counts = (surface.covered & (hole == 0)).astype(np.float32)
+    shown *= 1 - own.share
+    counts = (surface.covered & (own.mask == 0)).astype(np.float32)
     if covered_by is not None:
         hidden = _read(covered_by, surface)
         shown *= 1 - hidden

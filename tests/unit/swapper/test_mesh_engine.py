@@ -107,18 +107,23 @@ def test_the_targets_own_eyes_and_inner_mouth_stay(drawn: MeshSource) -> None:
         assert patch.alpha[y, x] < 26
 
 
-def test_a_shut_eye_is_the_targets_with_its_lids(drawn: MeshSource) -> None:
-    def alpha_of_lid(shut_eyes: bool) -> int:
-        one = face(190)
-        one = replace(one, points=face_points(190, at=(24, 24), shut_eyes=shut_eyes))
-        patch = swapped(one, drawn)
-        # Between the eye and the ring of its lid, above the middle of the eye.
-        upper = face_points(190, at=(24, 24))[[facemesh.RIGHT_EYE[4], facemesh.RIGHT_LIDS[4]], :2].mean(axis=0)
-        x, y = (upper + patch.affine[:, 2]).astype(int)
-        return int(patch.alpha[y, x])
+def alpha_above_the_eye(source: MeshSource, *, beyond: float, shut_eyes: bool = False) -> int:
+    """How much of the swap shows above the middle of the right eye: 0 is the eye's edge, 1 the ring of its lid."""
+    points = face_points(190, at=(24, 24), shut_eyes=shut_eyes)
+    patch = swapped(replace(face(190), points=points), source)
+    edge, lid = face_points(190, at=(24, 24))[[facemesh.RIGHT_EYE[4], facemesh.RIGHT_LIDS[4]], :2]
+    x, y = (edge + beyond * (lid - edge) + patch.affine[:, 2]).astype(int)
+    return int(patch.alpha[y, x])
 
-    assert alpha_of_lid(shut_eyes=False) > 150
-    assert alpha_of_lid(shut_eyes=True) < 60
+
+def test_the_edges_of_open_lids_are_the_targets_and_what_is_above_them_is_the_sources(drawn: MeshSource) -> None:
+    shown = [alpha_above_the_eye(drawn, beyond=beyond) for beyond in (0, 1, 2.5)]
+    assert shown[0] < 100 < shown[1] < 200 < shown[2]
+
+
+def test_a_shut_eye_is_the_targets_with_its_lids(drawn: MeshSource) -> None:
+    assert alpha_above_the_eye(drawn, beyond=0.5) > 100
+    assert alpha_above_the_eye(drawn, beyond=0.5, shut_eyes=True) < 40
 
 
 def test_a_patch_depends_on_its_own_face_alone(drawn: MeshSource) -> None:
