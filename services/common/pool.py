@@ -46,18 +46,50 @@ class Pool:
         """
         if self._running >= self.workers + self._waiting_at_most:
             raise errors.Overloaded(what="the worker pool", waiting=self.queued, most=self._waiting_at_most)
-        call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
-        future = self._executor.submit(call)
-        self._count(+1)
         loop = asyncio.get_running_loop()
-        # The count falls when the work ends, not when the caller stops listening: cancelled work holds its worker.
-        future.add_done_callback(lambda _: _tell(loop, functools.partial(self._count, -1)))
-        return await asyncio.wrap_future(future)
+        answer: asyncio.Future[R] = loop.create_future()
+        call = functools.partial(contextvars.copy_context().run, functools.partial(function, *args, **kwargs))
+        work = self._executor.submit(self._work, call, loop, answer)
+        self._count(+1)
+        # Says nothing of work that ran: that tells us itself, with its result, in one turn of the loop.
+        work.add_done_callback(
+            lambda done: _tell(loop, functools.partial(self._dropped, answer)) if done.cancelled() else None
+        )
+        try:
+            return await answer
+        finally:
+            work.cancel()
+
+    def _work(self, call: Callable[[], R], loop: asyncio.AbstractEventLoop, answer: asyncio.Future[R]) -> None:
+        """In a worker: run a call and tell its caller."""
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001  it rises where the call was made
+            _tell(loop, functools.partial(self._failed, answer, error))
+        else:
+            _tell(loop, functools.partial(self._finished, answer, result))
+
+    # The count falls when the work ends, not when the caller stops listening: cancelled work holds its worker.
+
+    def _finished(self, answer: asyncio.Future[R], result: R) -> None:
+        self._count(-1)
+        if not answer.done():
+            answer.set_result(result)
+
+    def _failed(self, answer: asyncio.Future[R], error: BaseException) -> None:
+        self._count(-1)
+        if not answer.done():
+            answer.set_exception(error)
+
+    def _dropped(self, answer: asyncio.Future[R]) -> None:
+        self._count(-1)
+        answer.cancel()
 
     def _count(self, change: int) -> None:
         queued = self.queued
         self._running += change
-        metrics.POOL_QUEUED.inc(self.queued - queued)
+        if self.queued != queued:
+            metrics.POOL_QUEUED.inc(self.queued - queued)
 
     async def close(self) -> None:
         """Drop what waits, wait for what runs."""

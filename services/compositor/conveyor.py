@@ -67,9 +67,20 @@ class Tally:
 class Conveyor:
     """One run of frames, used once."""
 
-    def __init__(self, *, run: Range, scenery: Scenery, peers: Peers, pool: Pool, bounds: Bounds, tally: Tally) -> None:
+    def __init__(
+        self,
+        *,
+        run: Range,
+        scenery: Scenery,
+        peers: Peers,
+        pool: Pool,
+        blending: asyncio.Semaphore,
+        bounds: Bounds,
+        tally: Tally,
+    ) -> None:
         self._run, self._scenery, self._peers = run, scenery, peers
-        self._pool, self._bounds, self._tally = pool, bounds, tally
+        self._pool, self._blending = pool, blending
+        self._bounds, self._tally = bounds, tally
         self._order = scenery.order
         self._read_frames: asyncio.Queue[DecodedFrame | None] = asyncio.Queue()
         # One more than can be blended at once: the encoder never waits for a frame that could be ready.
@@ -243,11 +254,12 @@ class Conveyor:
         label = self._scenery.label
         try:
             if patches or mattes is not None or label is not None:
-                since = time.perf_counter()
                 behind = None if held is None else held.planes
                 blur = self._order.background.blur
-                await self._pool.run(compose, planes, patches, mattes, centre, behind, blur, label)
-                self._tally.spent("blend", since)
+                async with self._blending:
+                    since = time.perf_counter()
+                    await self._pool.run(compose, planes, patches, mattes, centre, behind, blur, label)
+                    self._tally.spent("blend", since)
         finally:
             if held is not None:
                 held.release()

@@ -50,17 +50,22 @@ def runs(plane: Plane, *, tile_px: int = TILE_PX) -> Iterator[Run]:
     """
     height, width = plane.shape
     starts = np.arange(0, width, tile_px)
-    for y0 in range(0, height, tile_px):
-        y1 = min(y0 + tile_px, height)
-        least = np.minimum.reduceat(plane[y0:y1].min(axis=0), starts)
-        most = np.maximum.reduceat(plane[y0:y1].max(axis=0), starts)
-        kinds: NDArray[np.int16] = np.where(least == most, least, np.int16(-1)).astype(np.int16)
+    whole = height // tile_px * tile_px
+    # All whole bands at once: band by band it was half as dear again, and each small call gives up the GIL and asks
+    # for it back.
+    parts = [plane[:whole].reshape(-1, tile_px, width)] if whole else []
+    if whole < height:
+        parts.append(plane[None, whole:])
+    least = np.concatenate([np.minimum.reduceat(part.min(axis=1), starts, axis=1) for part in parts])
+    most = np.concatenate([np.maximum.reduceat(part.max(axis=1), starts, axis=1) for part in parts])
+    for band, kinds in enumerate(np.where(least == most, least, np.int16(-1)).tolist()):
+        y0, y1 = band * tile_px, min((band + 1) * tile_px, height)
         first = 0
         for tile in range(1, len(kinds) + 1):
             if tile < len(kinds) and kinds[tile] == kinds[first]:
                 continue
-            value = int(kinds[first])
-            yield Run(first * tile_px, y0, min(tile * tile_px, width), y1, None if value < 0 else value)
+            value = None if kinds[first] < 0 else kinds[first]
+            yield Run(first * tile_px, y0, min(tile * tile_px, width), y1, value)
             first = tile
 
 
