@@ -194,9 +194,9 @@ class PeopleHouse:
 
 
 @contextlib.asynccontextmanager
-async def people_house(folder: Path, *, sweep_s: float = 3600.0) -> AsyncIterator[PeopleHouse]:
+async def people_house(folder: Path, *, database: str = "", sweep_s: float = 3600.0) -> AsyncIterator[PeopleHouse]:
     """Open it in a data folder."""
-    records = Records(f"sqlite:///{folder / 'records.sqlite'}")
+    records = Records(database or f"sqlite:///{folder / 'records.sqlite'}")
     store = FolderStore(folder / "objects")
     toy = ToyDetector(store)
     server = grpc.aio.server(interceptors=[Errors(), _CallersByName()])
