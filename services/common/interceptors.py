@@ -72,7 +72,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The messages of a caller that streams, as the handler gets them."""
         return messages
 
-    def received(self, call: CallName) -> None:
+    def reading(self, parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+        """How bytes from the wire become a message; None leaves them as they are."""
+        return parse
+
+    def received(self, call: CallName, message: Any) -> None:
         """A message came in."""
 
     def sent(self, call: CallName) -> None:
@@ -100,7 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if has_stream[1] and not inspect.isasyncgenfunction(behaviour):
             raise TypeError(f"{method} streams its answers and must be an async generator")
         codec = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": self.reading(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         wrapped = _answering if not has_stream[1] else _streaming
@@ -162,12 +166,12 @@ def _streaming(interceptor: CallInterceptor, call: CallName, behaviour: Any, str
 
 def _counted(interceptor: CallInterceptor, call: CallName, request: Any, streams_in: bool) -> Any:
     if not streams_in:
-        interceptor.received(call)
+        interceptor.received(call, request)
         return request
 
     async def requests() -> AsyncIterator[Any]:
         async for message in interceptor.requests(call, request):
-            interceptor.received(call)
+            interceptor.received(call, message)
             yield message
 
     return requests()
@@ -228,7 +232,7 @@ class LogFields(CallInterceptor):
 class Metrics(CallInterceptor):
     """Counts under the names of go-grpc-prometheus."""
 
-    def received(self, call: CallName) -> None:
+    def received(self, call: CallName, message: Any) -> None:
         metrics.RPC_RECEIVED.labels(*call.labels).inc()
 
     def sent(self, call: CallName) -> None:

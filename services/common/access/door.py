@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.common.access.interceptor import public_interceptors
+from services.common.access.unpacking import GRPC_UNPACKS_NOTHING, Unpacking
 from services.common.access.wire import public_tls
 from services.common.deps import Registration
 from services.common.records.database import Records
@@ -16,8 +17,8 @@ RECEIVED_BYTES: Final = 4 << 20
 """Hard cap of a message from outside, packed and unpacked."""
 
 METADATA_BYTES: Final = 16 << 10
-CALLS_PER_CONNECTION: Final = 128
-"""More wait at the client, where they cost nothing here."""
+CALLS_PER_CONNECTION: Final = 1024
+"""More wait at the client. Few enough to hurt nobody, and more than a client begins before it is told of a limit."""
 
 
 def build_public_server(
@@ -43,7 +44,10 @@ def build_public_server(
     return Server(
         registrations,
         settings.model_copy(update={"listen": listen, "metrics_listen": ""}),
-        doors=public_interceptors(settings, listen=listen, records=records, secret=secret),
+        doors=(
+            *public_interceptors(settings, listen=listen, records=records, secret=secret),
+            Unpacking(bytes_at_most=RECEIVED_BYTES),
+        ),
         options=_options(settings),
         tls=public_tls(settings, listen=listen),
     )
@@ -53,6 +57,7 @@ def _options(settings: ServiceSettings) -> Options:
     options: Options = (
         ("grpc.max_receive_message_length", RECEIVED_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
+        GRPC_UNPACKS_NOTHING,
         # Refused from the first number on by chance and from the second on always: one number is clear to everybody.
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),

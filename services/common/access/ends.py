@@ -7,9 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc.aio
+
 from services.common import errors
 from services.common.deadlines import set_remaining
 from services.common.interceptors import CallInterceptor, CallName, Context
+from services.common.status import to_grpc_status
 
 
 class Ends(CallInterceptor):
@@ -37,12 +40,20 @@ class Ends(CallInterceptor):
         if left is None or left > self._total_s:
             set_remaining(self._total_s)
         limit = asyncio.timeout(self._total_s)
+        over = errors.DeadlineExceeded(what="a stream", limit_s=f"{self._total_s:g}")
         try:
             async with limit:
                 yield
         except TimeoutError:
             if limit.expired():
-                raise errors.DeadlineExceeded(what="a stream", limit_s=f"{self._total_s:g}") from None
+                raise over from None
+            raise
+        except GeneratorExit:
+            if limit.expired():
+                # gRPC was waiting for its reader when the time was over: it only lets go of the handler then, and the
+                # caller would wait for an end that nobody tells.
+                with contextlib.suppress(grpc.aio.AbortError):
+                    await context.abort_with_status(to_grpc_status(over))
             raise
 
     async def requests(self, call: CallName, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -79,7 +79,7 @@ class LockedDoor(CallInterceptor):
 def public_interceptors(
     settings: ServiceSettings, *, listen: str, records: Records, secret: bytes
 ) -> Sequence[grpc.aio.ServerInterceptor]:
-    """What stands before the services of a public server, outermost first: an end to each call, then the lock.
+    """What stands before the services of a public server, outermost first: the lock, then an end to each call.
 
     An open door knows one caller and so has no rates.
 
@@ -101,7 +101,7 @@ def public_interceptors(
                 problem=f"everybody who reaches {listen} could use every face",
                 remedy="set access to keys, or listen on a loopback address or a unix socket",
             )
-        return (ends, OpenDoor())
+        return (OpenDoor(), ends)
     keys = KnownKeys(records, secret, cached_s=settings.keys_cached_s)
     rates = Rates(
         per_s=settings.requests_per_s,
@@ -109,4 +109,4 @@ def public_interceptors(
         calls_at_most=settings.tenant_calls_at_most,
         streams_at_most=settings.tenant_streams_at_most,
     )
-    return (ends, LockedDoor(keys, Tokens.of(settings), Refusals(records), rates))
+    return (LockedDoor(keys, Tokens.of(settings), Refusals(records), rates), ends)
