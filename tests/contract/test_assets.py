@@ -152,6 +152,28 @@ async def test_a_stream_that_makes_no_sense_is_refused_and_leaves_nothing(house:
     assert (await house.whole(VIDEO, upload_id="another")).digest == sha(VIDEO)
 
 
+@pytest.mark.parametrize("writes_itself", [False, True])
+async def test_a_caller_in_full_flow_hears_why_it_is_refused(house: House, writes_itself: bool) -> None:
+    large = bytes(1 << 20)
+
+    async def steps() -> AsyncIterator[pb.UploadAssetRequest]:
+        yield begin(VIDEO)
+        for number in range(40):
+            yield pb.UploadAssetRequest(chunk=pb.UploadChunk(offset=number << 20, chunk=large))
+
+    for _ in range(5):
+        call: Any
+        with pytest.raises(errors.UploadConflict):
+            if writes_itself:
+                call = house.stub.UploadAsset(metadata=(("tenant", "a"),), timeout=20)
+                async for step in steps():
+                    await call.write(step)
+                await call.done_writing()
+                await call
+            else:
+                await house.stub.UploadAsset(steps(), metadata=(("tenant", "a"),), timeout=20)
+
+
 async def test_after_a_wrong_digest_the_upload_begins_anew(house: House) -> None:
     wrong = some_bytes(len(VIDEO), seed=2)
     with pytest.raises(errors.UploadConflict):
