@@ -240,6 +240,30 @@ def nothing_is_lent(ring: Ring) -> bool:
     return not any(ring.region.is_lent(SlotRef(ring.region.id, offset, 1, made)) for offset, made in names)
 
 
+async def test_a_caller_that_is_cancelled_again_while_it_leaves_leaves_nothing_lent(
+    connect: Connect, ring: Ring
+) -> None:
+    stub = await connect(Decoder())
+    for steps in range(8):
+        entered = asyncio.Event()
+
+        async def hold(entered: asyncio.Event = entered) -> None:
+            async with pull(stub, Lane(ring), pages=1) as frames:
+                await anext(aiter(frames))
+                entered.set()
+                await asyncio.Event().wait()
+
+        holding = asyncio.create_task(hold())
+        await asyncio.wait_for(entered.wait(), 5)
+        holding.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        holding.cancel()
+        await asyncio.wait({holding}, timeout=5)
+        assert holding.done()
+        assert nothing_is_lent(ring)
+
+
 async def test_a_caller_that_is_cancelled_leaves_nothing_lent(connect: Connect, ring: Ring) -> None:
     started = asyncio.Event()
     stub = await connect(Decoder())

@@ -42,7 +42,7 @@ TOGETHER: Final = 8
 TOGETHER_SHARE: Final = 4
 """What is lent together is at most this part of all that may be lent: the decoder works in what is left meanwhile."""
 
-GATHER_S: Final = 0.05
+GATHER_S: Final = 0.25
 """How long freed memory waits for more of it before it is lent again alone. The caller has frames in hand meanwhile;
 and if it holds all of them and needs one more, that one is late by this and no more."""
 
@@ -119,13 +119,16 @@ class FramePull:
         call, granting = self._started()
         granting.cancel()
         call.cancel()
-        await asyncio.gather(granting, return_exceptions=True)
-        for slot, _ in self._lent:
-            if slot is not None:
-                slot.retire(QUARANTINE_S)
-        self._lent.clear()
-        for frame in list(self._held):
-            frame.release(quarantine_s=0.0 if error is None else QUARANTINE_S)
+        try:
+            await asyncio.gather(granting, return_exceptions=True)
+        finally:
+            # Whoever is cancelled here, a second time perhaps, must not keep the memory: the ring outlives this pull.
+            for slot, _ in self._lent:
+                if slot is not None:
+                    slot.retire(QUARANTINE_S)
+            self._lent.clear()
+            for frame in list(self._held):
+                frame.release(quarantine_s=0.0 if error is None else QUARANTINE_S)
 
     def __aiter__(self) -> AsyncIterator[DecodedFrame]:
         return self._frames()
