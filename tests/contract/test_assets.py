@@ -161,17 +161,20 @@ async def test_a_caller_in_full_flow_hears_why_it_is_refused(house: House, write
         for number in range(40):
             yield pb.UploadAssetRequest(chunk=pb.UploadChunk(offset=number << 20, chunk=large))
 
+    async def speak() -> None:
+        named: Any = {"metadata": (("tenant", "a"),), "timeout": 20}
+        if not writes_itself:
+            await house.stub.UploadAsset(steps(), **named)
+            return
+        call: Any = house.stub.UploadAsset(**named)
+        async for step in steps():
+            await call.write(step)
+        await call.done_writing()
+        await call
+
     for _ in range(5):
-        call: Any
         with pytest.raises(errors.UploadConflict):
-            if writes_itself:
-                call = house.stub.UploadAsset(metadata=(("tenant", "a"),), timeout=20)
-                async for step in steps():
-                    await call.write(step)
-                await call.done_writing()
-                await call
-            else:
-                await house.stub.UploadAsset(steps(), metadata=(("tenant", "a"),), timeout=20)
+            await speak()
 
 
 async def test_after_a_wrong_digest_the_upload_begins_anew(house: House) -> None:
