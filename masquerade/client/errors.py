@@ -117,11 +117,15 @@ def _read(status: status_pb2.Status, found: _Details) -> None:
             detail.Unpack(info)
             if info.domain == DOMAIN:
                 found.reason, found.fields = info.reason, dict(info.metadata)
-                found.remedy = found.fields.pop("remedy", "")
+                found.fields.pop("remedy", None)
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest()
             detail.Unpack(bad)
             found.violations += [Violation(each.field, each.description) for each in bad.field_violations]
+        elif detail.Is(error_details_pb2.LocalizedMessage.DESCRIPTOR):
+            said = error_details_pb2.LocalizedMessage()
+            detail.Unpack(said)
+            found.remedy = said.message
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)

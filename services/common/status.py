@@ -1,7 +1,7 @@
 """Errors across the wire: a typed error becomes a google.rpc.Status, and at the peer the same typed error again.
 
 The status carries ErrorInfo (domain `masquerade`, the reason, the fields as metadata), BadRequest where paths of the
-request are to blame, and RetryInfo where trying again later makes sense.
+request are to blame, RetryInfo where trying again later makes sense, and LocalizedMessage with the remedy.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def to_status(error: MasqueradeError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(1000 * retry_after_s(error)))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    # For clients that do not have our table: what a person can do about it.
+    details.append(_packed(error_details_pb2.LocalizedMessage(locale="en", message=error.remedy[:FIELD_CHARACTERS])))
     return status_pb2.Status(code=int(error.explanation.code), message=error.text()[:1000], details=details)
 
 
