@@ -6,95 +6,69 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
-from dbos import error as dbos_error
 
+from services.orchestrator.dbos_rows import ENDED, outside, work_failed
+from services.orchestrator.dbos_setup import SEGMENTS
 from services.orchestrator.engine import Body, JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.quarantine import Quarantine
+from services.orchestrator.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 6
 FIRST_PAUSE_S = 0.5
+PROGRESS: Final = "progress"
+MOST_CHILDREN: Final = 200
+"""A body is replayed from its beginning, two rows a child: on PostgreSQL ten seconds for five hundred of them. Above
+this many there is a level of chunks between, and only chunks that had not ended are replayed."""
+
+CHUNK: Final = 100
+CHUNKS_AT_ONCE: Final = 4
 _RESULT_POLL_S = 0.05
-_NOTICE_S = 1.0
+_LOOK_S = 1.0
+_PRIORITY_BITS = 24
 
-SegmentWorkflow = Callable[[str, str, str, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
+Child: TypeAlias = Callable[[str, str, str, dict[str, Any], int], Coroutine[Any, Any, dict[str, Any]]]
 
 
-class Siblings:
-    """What the bodies of this process know of each other without asking the database.
+@dataclass(frozen=True, slots=True)
+class Workflows:
+    """What bodies start, as DBOS has registered it."""
 
-    DBOS learns of a finished child by polling. A child that ran in this process rings a bell instead, so that its
-    parent looks at once; one that ran elsewhere is noticed a second later.
-    """
+    segment: Child
+    chunk: Child
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._bells: dict[str, asyncio.Event] = {}
-        self._broken: set[str] = set()
 
-    @contextlib.contextmanager
-    def alive(self) -> Iterator[None]:
-        """Count the current task among those to interrupt at a stop."""
-        task = asyncio.current_task()
-        assert task is not None, "a body runs in a task"
-        self._tasks.add(task)
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the bodies of this process share."""
 
-    async def interrupt(self) -> None:
-        """Cancel every body. DBOS writes no outcome for a cancelled task, so each goes on at the next start."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
-
-    def bell(self, child: str) -> asyncio.Event:
-        """Rings when a child of this process has ended."""
-        return self._bells.setdefault(child, asyncio.Event())
-
-    def forget(self, children: Sequence[str]) -> None:
-        """Drop the bells of children whose answers were fetched."""
-        for child in children:
-            self._bells.pop(child, None)
-
-    def break_off(self, batch: str) -> None:
-        """Say that a child of a batch failed: those that have not begun need not begin."""
-        self._broken.add(batch)
-
-    def is_broken(self, batch: str) -> bool:
-        """Whether a child of the batch has failed in this process."""
-        return batch in self._broken
-
-    def mend(self, batch: str) -> None:
-        """Forget that a batch is broken."""
-        self._broken.discard(batch)
+    bodies: Mapping[str, Body]
+    siblings: Siblings
+    quarantine: Quarantine
 
 
 class DbosSteps:
     """`Steps` inside a DBOS workflow."""
 
     def __init__(
-        self,
-        job: str,
-        tenant: str,
-        siblings: Siblings,
-        *,
-        segment: SegmentWorkflow | None = None,
-        queue: str = "",
+        self, job: str, tenant: str, house: House, *, priority: int = 0, workflows: Workflows | None = None
     ) -> None:
-        self._job = job
-        self._tenant = tenant
-        self.siblings = siblings
-        self._segment = segment
-        self._queue = queue
+        """Args:
+        job: id of the job.
+        tenant: whose it is.
+        house: what this process's bodies share.
+        priority: of the job; its segments go before those of jobs with a higher number.
+        workflows: what may be started; None for a segment, which starts nothing.
+        """
+        self._job, self._tenant, self._priority = job, tenant, priority
+        self._house, self._workflows = house, workflows
 
     @property
     def job(self) -> str:
@@ -116,7 +90,7 @@ class DbosSteps:
             # Preemptible: cancelling the job cancels the call in flight, and with it the peer's work.
             return await DBOS.run_step_async({"name": name, "preemptible": True}, attempt)
         except Exception as error:
-            raise _work_failed(error) from error
+            raise work_failed(error) from error
 
     async def each(
         self,
@@ -127,68 +101,155 @@ class DbosSteps:
         ended: Callable[[JsonObject], object] | None = None,
     ) -> list[JsonObject]:
         """Run a body for each item on the queue; answers in order."""
-        assert self._segment is not None, "only a job's body has children"
         batch = f"{DBOS.workflow_id}.{stage}"
-        ids = [f"{batch}.{number:06d}" for number in range(len(items))]
+        with self._house.siblings.listening(batch, ended):
+            if len(items) <= MOST_CHILDREN:
+                return await self.some(batch, 0, body, items)
+            return await self._chunks(batch, body, items)
+
+    async def some(self, batch: str, first: int, body: str, items: Sequence[JsonObject]) -> list[JsonObject]:
+        """Run a body for items of a batch, which are numbered from `first` on, as children of this workflow."""
+        assert self._workflows is not None, "only a job's body has children"
+        siblings, segment = self._house.siblings, self._workflows.segment
+        ids = [f"{batch}.{first + place:06d}" for place in range(len(items))]
         handles = []
-        for child, item in zip(ids, items, strict=True):
-            # The id makes it idempotent: after a crash the same child is found, not started again.
-            with SetWorkflowID(child), SetEnqueueOptions(priority=_priority(child)):
-                handle = await DBOS.enqueue_workflow_async(
-                    self._queue, self._segment, body, self._job, self._tenant, {"batch": batch, "item": item}
-                )
-            handles.append(handle)
-        answers: list[JsonObject] = []
-        failures: list[Failure] = []
-        try:
+        async with self._noticed(ids) as bells:
+            for place, (child, item) in enumerate(zip(ids, items, strict=True)):
+                # Lower segments first: a person who watches sees the beginning grow.
+                priority = (self._priority << _PRIORITY_BITS) + first + place + 1
+                # The id makes it idempotent: after a crash the same child is found, not started again.
+                with (
+                    SetWorkflowID(child),
+                    SetEnqueueOptions(priority=priority, queue_partition_key=self._tenant or "-"),
+                ):
+                    handle = await DBOS.enqueue_workflow_async(
+                        SEGMENTS, segment, body, self._job, self._tenant, {"batch": batch, "item": item}, self._priority
+                    )
+                handles.append(handle)
+            answers: list[JsonObject] = []
+            failures: list[Failure] = []
             # In order, whatever ends first: the order of recorded steps must be the same after a crash.
-            for child, handle in zip(ids, handles, strict=True):
-                await self._notice(child)
+            for place, (child, handle) in enumerate(zip(ids, handles, strict=True)):
+                await bells[child].wait()
                 try:
                     answers.append(await handle.get_result(polling_interval_sec=_RESULT_POLL_S))
-                    if ended is not None:
-                        ended(answers[-1])
+                    siblings.tell(batch, first + place, answers[-1])
                 except Exception as error:  # noqa: BLE001  whatever a child raised is its failure, and is kept
-                    self.siblings.break_off(batch)
-                    failures.append(_work_failed(error).failure)
-        finally:
-            self.siblings.forget(ids)
-            self.siblings.mend(batch)
+                    siblings.break_off(batch)
+                    failures.append(work_failed(error).failure)
         if failures:
-            raise WorkFailed(next((failure for failure in failures if failure.reason != "CANCELLED"), failures[0]))
+            raise WorkFailed(_first(failures))
         return answers
 
-    async def _notice(self, child: str) -> None:
-        """Wait until a child has ended, here or elsewhere, without polling the database all the time."""
-        bell = self.siblings.bell(child)
-        while not bell.is_set():
-            # Not wait_for: where the wait ends in the moment of being cancelled, that one forgets the cancellation.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_NOTICE_S):
-                    await bell.wait()
-                return
-            if await asyncio.to_thread(has_ended, child):
-                return
+    async def _chunks(self, batch: str, body: str, items: Sequence[JsonObject]) -> list[JsonObject]:
+        """The same with a level between: a few chunks at a time, each started when an earlier one has ended."""
+        assert self._workflows is not None, "only a job's body has children"
+        chunk = self._workflows.chunk
+        firsts = list(range(0, len(items), CHUNK))
+        ids = [f"{batch}.c{first:06d}" for first in firsts]
+        handles: list[Any] = []
+
+        async def start() -> None:
+            first = firsts[len(handles)]
+            envelope: dict[str, Any] = {"batch": batch, "first": first, "items": list(items[first : first + CHUNK])}
+            with SetWorkflowID(ids[len(handles)]):
+                handles.append(
+                    await DBOS.start_workflow_async(chunk, body, self._job, self._tenant, envelope, self._priority)
+                )
+
+        answers: list[JsonObject] = []
+        failures: list[Failure] = []
+        async with self._noticed(ids) as bells:
+            for _ in range(min(CHUNKS_AT_ONCE, len(ids))):
+                await start()
+            for number, child in enumerate(ids):
+                if number == len(handles):
+                    break
+                await bells[child].wait()
+                try:
+                    answer = await handles[number].get_result(polling_interval_sec=_RESULT_POLL_S)
+                    for place, each in enumerate(answer["answers"]):
+                        # A chunk that ran in another process told nobody here.
+                        self._house.siblings.tell(batch, firsts[number] + place, each)
+                    answers += answer["answers"]
+                except Exception as error:  # noqa: BLE001  whatever a child raised is its failure, and is kept
+                    failures.append(work_failed(error).failure)
+                if not failures and len(handles) < len(ids):
+                    await start()
+        if failures:
+            raise WorkFailed(_first(failures))
+        return answers
+
+    @contextlib.asynccontextmanager
+    async def _noticed(self, children: Sequence[str]) -> AsyncIterator[dict[str, asyncio.Event]]:
+        """Bells that ring when children have ended, wherever they ran and whenever that was."""
+        with self._house.siblings.bells(children) as bells:
+            # In an empty context: in the body's own the looks would be recorded as its steps.
+            looks = asyncio.create_task(_ring_for_ended(bells), context=contextvars.Context())
+            try:
+                yield bells
+            finally:
+                looks.cancel()
 
     async def tell(self, event: JsonObject) -> None:
         """Write an event down for watchers."""
-        await DBOS.write_stream_async("progress", event)
+        await DBOS.write_stream_async(PROGRESS, event)
 
 
-async def run_segment(body: Body, steps: DbosSteps, envelope: dict[str, Any]) -> dict[str, Any]:
-    """Run a child's body and ring its parent's bell, whichever way it ends."""
-    child, batch = DBOS.workflow_id, str(envelope["batch"])
-    assert child is not None, "a segment runs in a workflow"
-    try:
-        with steps.siblings.alive():
-            if steps.siblings.is_broken(batch):
-                raise WorkFailed(Failure("CANCELLED", {"what": "another segment of the job failed"}))
-            return await body(steps, envelope["item"])
-    except WorkFailed:
-        steps.siblings.break_off(batch)
-        raise
-    finally:
-        steps.siblings.bell(child).set()
+async def _ring_for_ended(bells: Mapping[str, asyncio.Event]) -> None:
+    """Look now and then which children have ended: some did so before this process began, or run in another one."""
+    while True:
+        silent = [child for child, bell in bells.items() if not bell.is_set()]
+        if not silent:
+            return
+        try:
+            rows = await DBOS.list_workflows_async(
+                workflow_ids=silent, status=list(ENDED), load_input=False, load_output=False
+            )
+        except Exception:
+            # Whoever waits for the bells would wait for ever: the database may be back at the next look.
+            log.warning("could not look which segments have ended", exc_info=True)
+            rows = []
+        for row in rows:
+            bells[row.workflow_id].set()
+        await asyncio.sleep(_LOOK_S)
+
+
+async def run_segment(house: House, steps: DbosSteps, body: str, envelope: dict[str, Any]) -> dict[str, Any]:
+    """Run a segment's body; when it fails, those of its batch that wait are called off."""
+    child, batch = str(DBOS.workflow_id), str(envelope["batch"])
+    siblings = house.siblings
+    with siblings.alive(child):
+        try:
+            async with house.quarantine.entered(child):
+                if siblings.is_broken(batch):
+                    raise WorkFailed(Failure("CANCELLED", {"what": "another segment of the job failed"}))
+                return await house.bodies[body](steps, envelope["item"])
+        except WorkFailed as error:
+            siblings.break_off(batch)
+            if error.failure.reason != "CANCELLED":
+                await outside(_call_off(batch))
+            raise
+
+
+async def run_chunk(house: House, steps: DbosSteps, body: str, envelope: dict[str, Any]) -> dict[str, Any]:
+    """Run the segments of a chunk."""
+    with house.siblings.alive(str(DBOS.workflow_id)):
+        return {"answers": await steps.some(envelope["batch"], envelope["first"], body, envelope["items"])}
+
+
+async def _call_off(batch: str) -> None:
+    """Cancel the segments of a batch that wait, also those that another process would take."""
+    parent = batch.rpartition(".")[0]
+    parents = [parent]
+    for row in await DBOS.list_workflows_async(parent_workflow_id=parent, load_input=False, load_output=False):
+        if row.workflow_id.startswith(f"{batch}.c"):
+            parents.append(row.workflow_id)
+    waiting = await DBOS.list_workflows_async(
+        parent_workflow_id=parents, status="ENQUEUED", load_input=False, load_output=False
+    )
+    if ids := [row.workflow_id for row in waiting if row.workflow_id.startswith(f"{batch}.")]:
+        await DBOS.cancel_workflows_async(ids)
 
 
 async def _with_patience(name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
@@ -210,28 +271,6 @@ async def _with_patience(name: str, step: Callable[[], Awaitable[JsonObject]]) -
     raise AssertionError("the last attempt returns or raises")
 
 
-def _work_failed(error: Exception) -> WorkFailed:
-    """What a step or child failed with, also when it comes from the database and not from the step itself."""
-    if isinstance(error, WorkFailed):
-        return error
-    data = getattr(error, "data", None)
-    if isinstance(data, dict) and "reason" in data:
-        return WorkFailed(Failure.from_json(data))
-    name = type(error).__name__
-    if "MaxRecoveryAttempts" in name:
-        return WorkFailed(Failure("INTERNAL", {"what": "a segment was started too often without ending"}))
-    if isinstance(error, dbos_error.DBOSException) and "Cancelled" in name:
-        return WorkFailed(Failure("CANCELLED"))
-    return WorkFailed(Failure.of(error))
-
-
-def _priority(child: str) -> int:
-    """Lower segments first: assembling waits for all, but a person who watches sees the beginning grow."""
-    return int(child.rpartition(".")[2]) + 1
-
-
-def has_ended(child: str) -> bool:
-    """Whether a workflow has an outcome that is written down."""
-    # In an empty context: inside a workflow's the look would be recorded as a step, at a time that differs each run.
-    status = contextvars.Context().run(DBOS.get_workflow_status, child)
-    return status is not None and status.status not in {"ENQUEUED", "DELAYED", "PENDING"}
+def _first(failures: Sequence[Failure]) -> Failure:
+    """The failure of the first in order that was not merely called off because of another."""
+    return next((failure for failure in failures if failure.reason != "CANCELLED"), failures[0])

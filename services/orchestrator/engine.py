@@ -67,6 +67,20 @@ class Standing:
     status: RunStatus
 
 
+@dataclass(frozen=True, slots=True)
+class Strays:
+    """Runs in flight that are not known to be in anybody's hands."""
+
+    executors: frozenset[str] = frozenset()
+    """Other processes that should be running some."""
+
+    versions: frozenset[str] = frozenset()
+    """Other versions of the software that began some."""
+
+    runs: frozenset[str] = frozenset()
+    """Those that this process should be running, and is not: it was cut off from the database while it took them."""
+
+
 class Steps(Protocol):
     """What a body may do."""
 
@@ -161,8 +175,16 @@ class Engine(Protocol):
     def watch(self, job: str, *, offset: int = 0) -> AsyncIterator[tuple[int, JsonObject]]:
         """Events of the newest attempt from an offset on, until it ends; each with the offset to go on from."""
 
-    async def recover(self, executors: Sequence[str]) -> int:
-        """Take over what dead executors were running; how many runs."""
+    async def strays(self) -> Strays:
+        """Who should be running what; whether they live is for others to find out."""
+
+    async def recover(
+        self, executors: Sequence[str] = (), *, versions: Sequence[str] = (), runs: Sequence[str] = ()
+    ) -> int:
+        """Take over what nobody runs; how many runs. See `Strays`; whoever lives after all can write nothing more.
+
+        Runs of a version whose histories cannot be followed fail, with the reason.
+        """
 
     async def delete(self, *jobs: str) -> None:
         """Forget jobs that have ended, with all their attempts; those that have not are left alone."""

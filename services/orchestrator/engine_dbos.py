@@ -1,7 +1,8 @@
 """The engine on DBOS Transact: SQLite in one process, PostgreSQL with several, the same code.
 
-Only this module knows DBOS, and DBOS keeps one instance and one registry a process, so only one of these engines can
-be started at a time. What was learned about it the hard way stands beside the line that answers it.
+Only the modules named dbos_ and this one know DBOS, and DBOS keeps one instance and one registry a process, so only one
+of these engines can be started at a time. What was learned about it the hard way stands beside the line that answers
+it; docs/operations/engine.md says where each of its traps is answered and tested.
 """
 
 from __future__ import annotations
@@ -11,76 +12,48 @@ import contextlib
 import contextvars
 import itertools
 import logging
-import sqlite3
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dbos import (
-    DBOS,
-    DBOSConfig,
-    DBOSPortableJSONSerializer,
-    SetEnqueueOptions,
-    SetWorkflowAttributes,
-    SetWorkflowID,
-    WorkflowStatus,
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowAttributes, SetWorkflowID
+
+from services.common.errors import InvalidSpec
+from services.orchestrator import dbos_takeover
+from services.orchestrator.dbos_rows import (
+    RUNNING,
+    STATUS,
+    attempts_at,
+    delete_in_batches,
+    has_ended,
+    outside,
+    run_of,
+    workflow_of,
 )
-from dbos import error as dbos_error
-
-from services.common.errors import DependencyMissing, InvalidSpec
-from services.orchestrator.dbos_steps import DbosSteps, Siblings, has_ended, run_segment
-from services.orchestrator.engine import Body, JsonObject, Run, RunStatus, Standing
-from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.dbos_setup import (
+    BACKSTOP,
+    JOBS,
+    WORKFLOW_VERSION,
+    DbosSettings,
+    config_of,
+    prepare_sqlite,
+    quiet_logging,
+    register_queues,
+)
+from services.orchestrator.dbos_steps import PROGRESS, DbosSteps, House, Workflows, run_chunk, run_segment
+from services.orchestrator.engine import Body, JsonObject, Run, RunStatus, Standing, Strays
 from services.orchestrator.keys import json_digest
+from services.orchestrator.quarantine import TOGETHER, Quarantine, Record
+from services.orchestrator.recovery import Reaper
+from services.orchestrator.siblings import Siblings
 
-WORKFLOW_VERSION = "orchestrator-1"
-"""Set by hand: the default is a hash of the source, and any edit would strand the jobs that run. Raise it only when a
-body calls other steps, or in another order, than it did."""
+__all__ = ["WORKFLOW_VERSION", "DbosEngine", "DbosSettings"]
 
-JOBS, SEGMENTS = "jobs", "segments"
-_PROGRESS = "progress"
-_STATUS = {
-    "ENQUEUED": RunStatus.QUEUED,
-    "DELAYED": RunStatus.QUEUED,
-    "PENDING": RunStatus.RUNNING,
-    "SUCCESS": RunStatus.DONE,
-    "ERROR": RunStatus.FAILED,
-    "CANCELLED": RunStatus.CANCELLED,
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": RunStatus.FAILED,
-}
+log = logging.getLogger(__name__)
+
+MOST_PRIORITY = 100
 _PRIORITY_BITS = 24
 _WRITTEN_WITHIN_S, _WRITTEN_POLL_S = 10.0, 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class DbosSettings:
-    """How the engine runs."""
-
-    database: str
-    """`sqlite:////path/jobs.db` or `postgresql://...`."""
-
-    executor: str = "local"
-    """Stable name of this process: after a restart it takes up what this name was running."""
-
-    workers: int = 2
-    """Segments in flight in this process."""
-
-    jobs: int = 4
-    """Jobs in flight in this process; their segments share the workers."""
-
-    segment_attempts: int = 10
-    """Starts of one segment before it is given up. Every start counts, also those that a kill interrupted, so a
-    segment that kills the process cannot do so for ever."""
-
-    job_attempts: int = 1000
-    """Starts of one job; a job is started again at every start of the process."""
-
-    poll_s: float = 0.25
-    """How often queues and streams of an SQLite database are looked at. A look at one queue costs 2 ms of CPU: ten a
-    second and queue took 5 % of a core from the frames; a job waits for two or three looks in all."""
 
 
 class DbosEngine:
@@ -89,68 +62,81 @@ class DbosEngine:
     def __init__(self, settings: DbosSettings) -> None:
         self._settings = settings
         self._siblings = Siblings()
-        self._numbers = itertools.count(1)
+        self._numbers: itertools.count[int] | None = None
         self._submitting = asyncio.Lock()
         self._callbacks: list[Callable[[str], None]] = []
         self._enders: set[asyncio.Task[None]] = set()
+        self._suspects: set[str] | None = None
+        self._is_looked_over = asyncio.Event()
         self._is_stopping = False
+        self._reaper: Reaper | None = None
 
     async def start(self, bodies: Mapping[str, Body]) -> None:
-        """Open the database and go on with what this executor was running."""
+        """Open the database and go on with what this executor was running.
+
+        Raises:
+            InvalidSetting: another process runs under the same executor's name.
+            Unavailable: the database does not answer.
+        """
         settings = self._settings
-        if settings.database.startswith("sqlite"):
-            _prepare_sqlite(settings.database)
-        _quiet_logging()
-        config: DBOSConfig = {
-            "name": "masquerade",
-            "system_database_url": settings.database,
-            "executor_id": settings.executor,
-            "application_version": WORKFLOW_VERSION,
-            # The default serializer pickles: reading a row would run whatever its writer wished.
-            "serializer": DBOSPortableJSONSerializer(),
-            "notification_listener_polling_interval_sec": settings.poll_s,
-            "max_executor_threads": 16,
-            "enable_otlp": False,
-            "log_level": "WARNING",
-        }
-        DBOS(config=config)
+        quiet_logging()
+        if settings.is_sqlite:
+            prepare_sqlite(settings.database)
+        else:
+            self._reaper = Reaper(
+                self,
+                settings.database,
+                settings.executor,
+                version=settings.version,
+                dead_after_s=settings.dead_after_s,
+            )
+            # Before anything is taken up: a process that nobody sees alive would have it taken away again.
+            await self._reaper.hold()
+        DBOS(config=config_of(settings))
         self._register(bodies)
         # Inside the running loop, so that bodies run on it and share its channels.
         DBOS.launch()
-        await DBOS.register_queue_async(
-            JOBS, worker_concurrency=settings.jobs, polling_interval_sec=settings.poll_s, on_conflict="always_update"
-        )
-        await DBOS.register_queue_async(
-            SEGMENTS,
-            worker_concurrency=settings.workers,
-            polling_interval_sec=settings.poll_s,
-            on_conflict="always_update",
-        )
-        newest = await DBOS.list_workflows_async(name="job", load_input=False, load_output=False)
-        numbers = [int((status.attributes or {}).get("number", 0)) for status in newest]
-        self._numbers = itertools.count(max(numbers, default=0) + 1)
+        await register_queues(settings)
+        if settings.is_sqlite:
+            self._suspects = await self._often_started()
+            # Nobody else is at this file: whatever another version began is nobody's.
+            await self.recover(versions=sorted((await self.strays()).versions))
+        self._is_looked_over.set()
+        if self._reaper is not None:
+            self._reaper.start()
 
     def _register(self, bodies: Mapping[str, Body]) -> None:
-        siblings, settings = self._siblings, self._settings
+        settings = self._settings
+        quarantine = Quarantine(attempts=settings.segment_attempts, look=self._record, note=self._note_alone)
+        house = House(bodies, self._siblings, quarantine)
 
-        @DBOS.workflow(name="segment", max_recovery_attempts=settings.segment_attempts)
-        async def segment(body: str, job: str, tenant: str, item: dict[str, Any]) -> dict[str, Any]:
-            return await run_segment(bodies[body], DbosSteps(job, tenant, siblings), item)
+        @DBOS.workflow(name="segment", max_recovery_attempts=BACKSTOP * settings.segment_attempts)
+        async def segment(body: str, job: str, tenant: str, envelope: dict[str, Any], priority: int) -> dict[str, Any]:
+            return await run_segment(house, DbosSteps(job, tenant, house, priority=priority), body, envelope)
+
+        @DBOS.workflow(name="chunk", max_recovery_attempts=settings.job_attempts)
+        async def chunk(body: str, job: str, tenant: str, envelope: dict[str, Any], priority: int) -> dict[str, Any]:
+            return await run_chunk(house, self._steps(house, job, tenant, priority), body, envelope)
 
         @DBOS.workflow(name="job", max_recovery_attempts=settings.job_attempts)
-        async def job(body: str, job: str, tenant: str, spec: dict[str, Any]) -> dict[str, Any]:
-            steps = DbosSteps(job, tenant, siblings, segment=segment, queue=SEGMENTS)
-            with siblings.alive():
+        async def job(body: str, job: str, tenant: str, spec: dict[str, Any], priority: int) -> dict[str, Any]:
+            workflow = str(DBOS.workflow_id)
+            with self._siblings.alive(workflow):
                 try:
-                    return await bodies[body](steps, spec)
+                    return await bodies[body](self._steps(house, job, tenant, priority), spec)
                 finally:
-                    self._watch_end(job, str(DBOS.workflow_id))
+                    self._watch_end(job, workflow)
 
-        self._job = job
+        self._job, self._workflows = job, Workflows(segment, chunk)
+
+    def _steps(self, house: House, job: str, tenant: str, priority: int) -> DbosSteps:
+        return DbosSteps(job, tenant, house, priority=priority, workflows=self._workflows)
 
     async def stop(self) -> None:
         """Interrupt what runs, without writing an outcome, and close the database."""
         self._is_stopping = True
+        if self._reaper is not None:
+            await self._reaper.halt()
         await self._siblings.interrupt()
         for task in self._enders:
             task.cancel()
@@ -158,6 +144,9 @@ class DbosEngine:
         # DBOS made its own executor the loop's default; closing it would leave the loop without one.
         loop.set_default_executor(ThreadPoolExecutor(max_workers=4))
         await asyncio.to_thread(lambda: DBOS.destroy(destroy_registry=True))
+        if self._reaper is not None:
+            # Last of all: until then what it has taken is in its hands.
+            await self._reaper.let_go()
 
     async def submit(
         self,
@@ -171,65 +160,68 @@ class DbosEngine:
         attempt: int | None = None,
     ) -> Run:
         """Begin an attempt at a job, or attach to it."""
+        assert 0 <= priority <= MOST_PRIORITY, f"priority {priority}"
         digest = json_digest(spec)
         async with self._submitting:
-            known = await self._find(job, attempt)
-            if known is not None:
-                return _same(known, digest, tenant)
             newest = await self.get(job)
+            known = newest
+            if attempt is not None and (newest is None or newest.attempt != attempt):
+                known = await self._attempt(job, attempt)
             if newest is not None:
                 _same(newest, digest, tenant)
+            has_ended_badly = known is not None and known.status in {RunStatus.FAILED, RunStatus.CANCELLED}
+            if known is not None and (attempt is not None or not has_ended_badly):
+                return known
             wanted = attempt if attempt is not None else 0 if newest is None else newest.attempt + 1
-            place = next(self._numbers) if number is None else number
+            place = await self._next_number() if number is None else number
             attributes = {"tenant": tenant, "digest": digest, "number": place}
+            # Timestamps of SQLite have whole seconds on this Python; the number makes the order strict.
+            order = (priority << _PRIORITY_BITS) + place % (1 << _PRIORITY_BITS) + 1
             with (
-                SetWorkflowID(_workflow(job, wanted)),
+                SetWorkflowID(workflow_of(job, wanted)),
                 SetWorkflowAttributes(attributes),
-                # Timestamps of SQLite have whole seconds on this Python; the number makes the order strict.
-                SetEnqueueOptions(priority=(priority << _PRIORITY_BITS) + place % (1 << _PRIORITY_BITS)),
+                SetEnqueueOptions(priority=order),
             ):
-                await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec)
-        run = await self._find(job, wanted)
+                await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec, priority)
+        run = await self._attempt(job, wanted)
         assert run is not None, f"{job} was just enqueued"
         # Another process may have been faster with the same id: what was enqueued first holds.
         return _same(run, digest, tenant)
 
-    async def _find(self, job: str, attempt: int | None) -> Run | None:
-        """An attempt to attach to: that one, or the newest unless it ended badly."""
-        if attempt is not None:
-            found = await DBOS.list_workflows_async(name="job", workflow_ids=[_workflow(job, attempt)])
-            return _run(found[0]) if found else None
-        newest = await self.get(job)
-        return None if newest is None or newest.status in {RunStatus.FAILED, RunStatus.CANCELLED} else newest
+    async def _attempt(self, job: str, attempt: int) -> Run | None:
+        found = await DBOS.list_workflows_async(workflow_ids=[workflow_of(job, attempt)])
+        return run_of(found[0]) if found else None
+
+    async def _next_number(self) -> int:
+        """For those that keep no book: above the numbers of the newest runs."""
+        if self._numbers is None:
+            rows = await DBOS.list_workflows_async(
+                name="job", sort_desc=True, limit=1000, load_input=False, load_output=False
+            )
+            self._numbers = itertools.count(max((run_of(row).number for row in rows), default=0) + 1)
+        return next(self._numbers)
 
     async def cancel(self, job: str) -> None:
         """Interrupt the newest attempt and its segments."""
         run = await self.get(job)
         if run is not None and not run.status.is_final:
-            await DBOS.cancel_workflow_async(_workflow(job, run.attempt), cancel_children=True)
+            await DBOS.cancel_workflow_async(workflow_of(job, run.attempt), cancel_children=True)
             self._tell_of_end(job)
 
     async def get(self, job: str) -> Run | None:
         """The newest attempt, or None."""
-        attempts = await DBOS.list_workflows_async(name="job", workflow_id_prefix=f"{job}.")
-        return max((_run(status) for status in attempts), key=lambda run: run.attempt, default=None)
+        runs = [run_of(row) for row in await attempts_at([job], is_whole=True)]
+        return max(runs, key=lambda run: run.attempt, default=None)
 
     async def statuses(self, jobs: Sequence[str]) -> Mapping[str, Standing]:
         """Where the newest attempts stand, in one look."""
-        if not jobs:
-            return {}
-        attempts = await DBOS.list_workflows_async(
-            name="job", workflow_id_prefix=[f"{job}." for job in jobs], load_input=False, load_output=False
-        )
-        newest: dict[str, Standing] = {}
-        for run in sorted((_run(status) for status in attempts), key=lambda run: run.attempt):
-            newest[run.job] = Standing(run.attempt, run.status)
-        return newest
+        runs = [run_of(row) for row in await attempts_at(jobs)]
+        return {run.job: Standing(run.attempt, run.status) for run in sorted(runs, key=lambda run: run.attempt)}
 
     async def list(self, tenant: str, *, limit: int = 100) -> Sequence[Run]:
         """The newest jobs of a tenant, newest first."""
         # Filtered here: on SQLite the engine cannot look into attributes.
-        runs = [_run(status) for status in await DBOS.list_workflows_async(name="job", sort_desc=True)]
+        runs = [run_of(row) for row in await DBOS.list_workflows_async(name="job", sort_desc=True)]
         newest: dict[str, Run] = {}
         for run in sorted(runs, key=lambda run: run.number, reverse=True):
             if run.tenant == tenant:
@@ -241,29 +233,51 @@ class DbosEngine:
         run = await self.get(job)
         if run is None:
             return
-        events = DBOS.read_stream_async(_workflow(job, run.attempt), _PROGRESS, offset=offset)
+        events = DBOS.read_stream_async(workflow_of(job, run.attempt), PROGRESS, offset=offset)
         async with contextlib.aclosing(events):
             async for event in events:
                 offset += 1
                 yield offset, event
 
-    async def recover(self, executors: Sequence[str]) -> int:
-        """Take over what dead executors were running."""
-        # Underscored, but the only call that is guarded by owner and keeps the count of attempts; dbos is pinned and
-        # a test says when it goes.
-        handles = await asyncio.to_thread(DBOS._recover_pending_workflows, list(executors))
-        return len(handles)
+    async def strays(self) -> Strays:
+        """Who should be running what."""
+        mine = self._settings.executor
+        # Before the rows: what begins in between is then not taken for lost.
+        running = self._siblings.running
+        rows = await DBOS.list_workflows_async(
+            status=RUNNING, app_version=self._settings.version, load_input=False, load_output=False
+        )
+        return Strays(
+            executors=frozenset(str(row.executor_id) for row in rows if row.executor_id != mine),
+            versions=await dbos_takeover.other_versions(self._settings.version),
+            runs=frozenset(row.workflow_id for row in rows if row.executor_id == mine) - running,
+        )
+
+    async def recover(
+        self, executors: Sequence[str] = (), *, versions: Sequence[str] = (), runs: Sequence[str] = ()
+    ) -> int:
+        """Take over what nobody runs."""
+        recovered = 0
+        if executors:
+            # Underscored, but the only call that is guarded by owner and keeps the count of attempts; dbos is pinned
+            # and a test says when it goes.
+            recovered += len(await asyncio.to_thread(DBOS._recover_pending_workflows, list(executors)))
+        for version in versions:
+            if version in self._settings.adopts:
+                recovered += await dbos_takeover.adopt(version, mine=self._settings.version)
+                continue
+            failed = await dbos_takeover.fail(version, mine=self._settings.version)
+            recovered += len(failed)
+            for job in failed:
+                self._tell_of_end(job)
+        if lost := sorted(set(runs) - self._siblings.running):
+            recovered += await dbos_takeover.requeue(lost, executor=self._settings.executor)
+        return recovered
 
     async def delete(self, *jobs: str) -> None:
         """Forget jobs that have ended, with all their attempts."""
-        if not jobs:
-            return
-        attempts = await DBOS.list_workflows_async(
-            name="job", workflow_id_prefix=[f"{job}." for job in jobs], load_input=False, load_output=False
-        )
-        ended = [status.workflow_id for status in attempts if _STATUS[status.status].is_final]
-        if ended:
-            await DBOS.delete_workflows_async(ended, delete_children=True)
+        ended = [row.workflow_id for row in await attempts_at(jobs) if STATUS[row.status].is_final]
+        await delete_in_batches(ended)
 
     def on_end(self, callback: Callable[[str], None]) -> None:
         """Have a function called with the id of each job of which a run ended in this process."""
@@ -290,89 +304,30 @@ class DbosEngine:
                     is_written = await asyncio.to_thread(has_ended, workflow)
         self._tell_of_end(job)
 
+    async def _often_started(self) -> set[str]:
+        rows = await DBOS.list_workflows_async(
+            name="segment", status=[RUNNING, "ENQUEUED"], load_input=False, load_output=False
+        )
+        most = min(TOGETHER, self._settings.segment_attempts)
+        # One that runs by now counts this start, one that waits does not yet.
+        return {row.workflow_id for row in rows if (row.recovery_attempts or 0) >= most}
+
+    async def _record(self, segment: str) -> Record:
+        """How often a segment was started. On SQLite only a start of the process can raise that: no look is needed."""
+        await self._is_looked_over.wait()
+        if self._suspects is not None and segment not in self._suspects:
+            return Record(1)
+        status = await outside(DBOS.get_workflow_status_async(segment))
+        if status is None:
+            return Record(1)
+        return Record(status.recovery_attempts or 1, int((status.attributes or {}).get("alone", 0)))
+
+    async def _note_alone(self, segment: str, alone: int) -> None:
+        await outside(DBOS.update_workflow_attributes_async(segment, {"alone": alone}, merge=True))
+
 
 def _same(run: Run, digest: str, tenant: str) -> Run:
     """The run, if it is of the same spec of the same tenant."""
     if run.digest != digest or run.tenant != tenant:
         raise InvalidSpec(job=run.job, detail="this request id was used before with another spec")
     return run
-
-
-def _workflow(job: str, attempt: int) -> str:
-    return f"{job}.{attempt:03d}"
-
-
-def _run(status: WorkflowStatus) -> Run:
-    job, _, attempt = status.workflow_id.rpartition(".")
-    attributes = status.attributes or {}
-    positional = (status.input or {"args": ()})["args"]
-    failure = None
-    if status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        failure = Failure("INTERNAL", {"what": "the job was started too often without ending"})
-    elif status.error is not None:
-        failure = failure_of(status.error)
-    return Run(
-        job=job,
-        tenant=str(attributes.get("tenant", "")),
-        attempt=int(attempt),
-        status=_STATUS[status.status],
-        digest=str(attributes.get("digest", "")),
-        number=int(attributes.get("number", 0)),
-        created_ms=status.created_at or 0,
-        changed_ms=status.updated_at or status.created_at or 0,
-        spec=positional[3] if len(positional) > 3 else {},
-        result=status.output if isinstance(status.output, dict) else None,
-        failure=failure,
-    )
-
-
-def failure_of(error: Exception) -> Failure:
-    """The failure in an exception that came out of the database, where `WorkFailed` has become portable."""
-    if isinstance(error, WorkFailed):
-        return error.failure
-    data = getattr(error, "data", None)
-    return Failure.from_json(data) if isinstance(data, dict) and "reason" in data else Failure.of(error)
-
-
-def _prepare_sqlite(url: str) -> None:
-    """Make the database file fit, before DBOS opens it."""
-    if sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42):
-        # DBOS chooses `unixepoch('subsec')` by the version of Python, and SQLite before 3.42 answers it with NULL.
-        raise DependencyMissing(
-            what="SQLite 3.42",
-            found=sqlite3.sqlite_version,
-            remedy="use Python 3.11, or a Python that was built with SQLite 3.42 or newer",
-        )
-    path = Path(url.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        # The default rollback journal costs almost twice as much a step; the mode stays with the file.
-        connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _quiet_logging() -> None:
-    """Send DBOS's log through ours; without a handler of our own it would add one that writes to the terminal."""
-    log = logging.getLogger("dbos")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
-    if not any(isinstance(each, _Unexpected) for each in log.filters):
-        log.addFilter(_Unexpected())
-
-
-class _Unexpected(logging.Filter):
-    """Lets pass what DBOS alone knows.
-
-    A failed job carries its reason and a stopped one was meant to stop: to DBOS both are errors with a trace, once for
-    the job and once for each segment.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        raised = record.exc_info[1] if record.exc_info else None
-        if isinstance(
-            raised, (WorkFailed, dbos_error.DBOSAwaitedWorkflowCancelledError, dbos_error.DBOSWorkflowCancelledError)
-        ):
-            return False
-        return not any(said in record.getMessage() for said in _EXPECTED)
-
-
-_EXPECTED = ("Asyncio task cancelled for workflow or step", "was cancelled during execution")

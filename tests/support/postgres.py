@@ -152,7 +152,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The session's server. Import this fixture into the module that uses it, beside `requires_postgres`."""
+    """The session's server; mark tests that use it `requires_postgres`."""
     with postgres_server() as server:
         yield server
 
