@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from typing import cast
 
 import masquerade
 from services.common.deps import Registration, ServiceDeps
@@ -23,7 +24,7 @@ from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
 from services.orchestrator.identities.opening import registration as identities
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.ledger import BookLedger
-from services.orchestrator.peers import Environment
+from services.orchestrator.peers import Environment, Peers
 from services.orchestrator.progress import Board, frames_counted
 from services.orchestrator.retention import Retention, Rules
 from services.orchestrator.servicer import SERVICE, OrchestratorServicer
@@ -52,7 +53,8 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
 
     records = deps.records or Records(chosen.records_url())
     board = Board(live_frames=frames_counted)
-    peers = WirePeers(deps.channels, step_s=chosen.step_timeout_s)
+    given = cast("Peers | None", deps.extras.get("peers"))
+    peers = given or WirePeers(deps.channels, step_s=chosen.step_timeout_s)
     ledger = BookLedger(records)
     workflow = Workflow(
         peers=peers,

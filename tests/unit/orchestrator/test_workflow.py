@@ -11,21 +11,18 @@ from typing import Any
 
 import pytest
 
-from masquerade.timeline import ShardRef, Timeline, write_timeline
-from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2
 from services.common.errors import CorruptMedia
 from services.common.store.folder import FolderStore
-from services.orchestrator.convert import from_json, to_json
 from services.orchestrator.engine import Body, JsonObject
 from services.orchestrator.failures import WorkFailed
 from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board
 from services.orchestrator.workflow import TRANSFORM, Workflow, WorkflowSettings
 from tests.support.toy_ledger import ToyLedger
+from tests.support.toy_peers import SEGMENTS, ToyPeers
 
 MODELS = {"facemesh": "aa", "selfie": "bb", "never_asked": "cc"}
 ENVIRONMENT = Environment("0.1.0", "onnxruntime-cpu-fp32", MODELS, "av 18", "x86-64-v3")
-SEGMENTS = [{"number": 0, "frames": {"first": 0, "last": 48}}, {"number": 1, "frames": {"first": 48, "last": 90}}]
 
 
 class ToySteps:
@@ -58,68 +55,6 @@ class ToySteps:
 
     async def tell(self, event: JsonObject) -> None:
         json.dumps(event)
-
-
-class ToyPeers:
-    """Answers as the services would, with digests of what was asked; every request must be a message of its RPC."""
-
-    store: FolderStore
-
-    def __init__(self, *, people: int = 1, keep: Sequence[Any] = ()) -> None:
-        self.asked: list[tuple[str, Any]] = []
-        self._people, self._keep = people, list(keep)
-
-    def of(self, rpc: str) -> list[Any]:
-        return [request for name, request in self.asked if name == rpc]
-
-    async def ask(self, rpc: str, request: JsonObject) -> JsonObject:
-        self.asked.append((rpc, request))
-        service, _, method = rpc.partition(".")
-        module = {"ingest": ingest_pb2, "detector": detector_pb2, "compositor": compositor_pb2}[service]
-        from_json(request, getattr(module, f"{method}Request"))
-        answer = getattr(self, f"_{method.lower()}")(request)
-        if rpc == "detector.Link":
-            await self.store.put_bytes(str(request["output_key"]), TIMELINE)
-        return to_json(from_json(answer, getattr(module, f"{method}Response")))
-
-    def _index(self, request: Any) -> Any:
-        return {"index": ref(request["index_key"]), "info": {"frames": 90, "notes": ["matrix assumed bt601"]}}
-
-    def _plan(self, request: Any) -> Any:
-        return {"segments": SEGMENTS, "keep": self._keep, "apply": [{"first": 0, "last": 9}] * bool(request["apply"])}
-
-    def _enroll(self, request: Any) -> Any:
-        quality = [{"name": portrait["name"], "warnings": ["a little dark"]} for portrait in request["portraits"]]
-        return {"identity": ref(request["output_key"]), "quality": quality}
-
-    def _analysesegment(self, request: Any) -> Any:
-        return {"observations": ref(request["output_key"]), "frames": 45, "faces": 45}
-
-    def _link(self, request: Any) -> Any:
-        people = [{"person": number} for number in range(self._people)]
-        return {"timeline": ref(request["output_key"]), "summary": {"frames": 90, "people": people}}
-
-    def _rendersegment(self, request: Any) -> Any:
-        return {"segment": ref(request["output_key"]), "frames": 45, "faces": 45}
-
-    def _assemble(self, request: Any) -> Any:
-        return {"file": ref(request["output_key"]), "frames": 90, "offset_num": 0, "offset_den": 1}
-
-    def _verify(self, request: Any) -> Any:
-        return {"frames": 90, "gates": ["frames", "pts"]}
-
-    def _finalise(self, request: Any) -> Any:
-        json.loads(request["record_json"])
-        return {"artifact": ref(request["output_key"]), "record": ref(request["output_key"] + ".json")}
-
-
-MADE_BY = {"runtime": "any", "analysis": "3", "facemesh": "aa"}
-SHARD = ShardRef(0, 0, 90, "shard", "00", 0)
-TIMELINE = write_timeline(Timeline(64, 48, 90, segments=(SHARD,), tracks=(), people=(), cuts=(), made_by=MADE_BY))
-
-
-def ref(key: str) -> dict[str, Any]:
-    return {"key": key, "digest": hashlib.sha256(key.encode()).hexdigest(), "size_bytes": 1}
 
 
 @pytest.fixture
