@@ -289,7 +289,7 @@ async def test_revoking_erases_the_face_and_says_when(house: PeopleHouse) -> Non
     assert await everything(house) == []
     assert (await house.ask("GetIdentity", pb.GetIdentityRequest(id=made.id))).identity == revoked
     assert (await house.ask("RevokeConsent", pb.RevokeConsentRequest(id=made.id))).identity == revoked
-    with pytest.raises(IdentityNotFound):
+    with pytest.raises(ConsentRevoked):
         await resolve(house.records, "anna", made.id)
     with pytest.raises(ConsentRevoked):
         await house.records.read(lambda c: check(c, "anna", [made.id], now_ms=2))

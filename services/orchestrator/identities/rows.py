@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.common.errors import IdentityNotFound
+from services.common.errors import ConsentRevoked, IdentityNotFound
 from services.common.records.database import Records
 from services.common.records.tables import consents, identities
 
@@ -61,11 +61,14 @@ async def resolve(records: Records, tenant: str, identity: str) -> EnrolledIdent
     """The object behind an id. Whether it may be used is another question: see `consents.check`.
 
     Raises:
-        IdentityNotFound: there is none of this tenant, or its face was erased.
+        IdentityNotFound: there is none of this tenant.
+        ConsentRevoked: its face was erased.
     """
     row = await records.read(lambda connection: one(connection, tenant, identity))
-    if row is None or not row.key:
+    if row is None:
         raise IdentityNotFound(identity=identity)
+    if not row.key:
+        raise ConsentRevoked(identity=identity)
     return EnrolledIdentity(
         id=row.id,
         key=row.key,

@@ -94,7 +94,11 @@ def test_long_fields_fit_into_metadata() -> None:
 
 def test_an_overload_says_when_to_come_again() -> None:
     details = to_status(errors.RingFull(retry_after_s=0.25)).details
-    assert [detail.type_url.rpartition(".")[2] for detail in details] == ["ErrorInfo", "RetryInfo"]
+    assert [detail.type_url.rpartition(".")[2] for detail in details] == [
+        "ErrorInfo",
+        "RetryInfo",
+        "LocalizedMessage",
+    ]
 
 
 def test_a_reason_of_a_newer_peer_is_named() -> None:
