@@ -65,12 +65,14 @@ class ToyDetector(DetectorServiceServicer):
         if self.fails is not None:
             raise self.fails
         pictures = []
-        for each in request.portraits:
-            content = await self.store.get_bytes(each.asset_key)
-            if content in FAULTS:
-                raise FAULTS[content](portrait=each.name)
+        # As the real one does, it opens all before it looks at any.
+        contents = [await self.store.get_bytes(each.asset_key) for each in request.portraits]
+        for each, content in zip(request.portraits, contents, strict=True):
             if content == b"text":
                 raise errors.NotAnImage(path=each.name, found="text")
+        for each, content in zip(request.portraits, contents, strict=True):
+            if content in FAULTS:
+                raise FAULTS[content](portrait=each.name)
             pictures.append(content)
         stored = await self.store.put_bytes(request.output_key, b"IDENTITY" + b"".join(pictures))
         return detector_pb2.EnrollResponse(
@@ -194,8 +196,10 @@ class PeopleHouse:
 
 
 @contextlib.asynccontextmanager
-async def people_house(folder: Path, *, database: str = "", sweep_s: float = 3600.0) -> AsyncIterator[PeopleHouse]:
-    """Open it in a data folder."""
+async def people_house(
+    folder: Path, *, database: str = "", sweep_s: float = 3600.0, detector: grpc.aio.Channel | None = None
+) -> AsyncIterator[PeopleHouse]:
+    """Open it in a data folder; with a detector of its own, or a real one."""
     records = Records(database or f"sqlite:///{folder / 'records.sqlite'}")
     store = FolderStore(folder / "objects")
     toy = ToyDetector(store)
@@ -204,7 +208,7 @@ async def people_house(folder: Path, *, database: str = "", sweep_s: float = 360
     port = server.add_insecure_port("127.0.0.1:0")
     channel = build_channel(f"127.0.0.1:{port}", peer="detector")
     house = PeopleHouse(folder, records, store, toy, IdentityServiceStub(channel))
-    peers = WirePeers({"detector": channel}, step_s=20)
+    peers = WirePeers({"detector": detector or channel}, step_s=20)
     door = registration(records=records, store=store, peers=peers, secret=SECRET, stop=house.stop, sweep_s=sweep_s)
     door.add(server)
     assert door.is_public

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Enrolling:
         """
         landmarks = await self._landmarks(landmarks_key) if landmarks_key else []
         try:
-            answer = await self._ask(portraits, 0, landmarks, output_key)
+            answer = await self._ask(portraits, landmarks, output_key)
         except MasqueradeError as error:
             if _at(error, portraits) is None:
                 raise
@@ -75,42 +75,45 @@ class Enrolling:
         )
 
     async def _all_faults(
-        self, first: MasqueradeError, portraits: Sequence[PortraitAsset], landmarks: list[float], output_key: str
+        self, error: MasqueradeError | None, portraits: Sequence[PortraitAsset], landmarks: list[float], key: str
     ) -> MasqueradeError:
-        """The first fault, with violations for it and for each one behind it: who mends one mends all."""
-        violations: list[Violation] = []
-        probe_key = f"{output_key}-probe"
-        error: MasqueradeError | None = first
-        while error is not None and (at := _at(error, portraits)) is not None:
-            named = _named(error, portraits[at].name, ())
-            violations.append(Violation(f"asset_ids[{at}]", named.text()))
-            error = await self._fault_behind(at, portraits, landmarks, probe_key)
-        # Those behind the last fault were in order, and what was made of them has no owner.
-        await self._store.delete(probe_key)
-        at = _at(first, portraits)
-        assert at is not None
-        return _named(first, portraits[at].name, violations)
+        """The error of the first bad portrait, with violations for all: who mends them mends them in one go.
 
-    async def _fault_behind(
-        self, at: int, portraits: Sequence[PortraitAsset], landmarks: list[float], probe_key: str
+        The detector names one at a time, in an order of its own: it is asked again without those that it named.
+        """
+        faults: dict[int, MasqueradeError] = {}
+        probe_key = f"{key}-probe"
+        while error is not None and (at := _at(error, portraits)) is not None and at not in faults:
+            faults[at] = _named(error, portraits[at].name, ())
+            error = await self._fault(portraits, landmarks, probe_key, without=faults)
+        # The rest was in order, and what was made of it has no owner.
+        await self._store.delete(probe_key)
+        first = faults[min(faults)]
+        violations = [Violation(_place(at), faults[at].text()) for at in sorted(faults)]
+        return from_reason(first.reason, first.fields, remedy=first.own_remedy, violations=violations)
+
+    async def _fault(
+        self, portraits: Sequence[PortraitAsset], landmarks: list[float], key: str, *, without: Collection[int]
     ) -> MasqueradeError | None:
-        if at + 1 >= len(portraits):
+        if len(without) == len(portraits):
             return None
         try:
-            await self._ask(portraits, at + 1, landmarks, probe_key)
+            await self._ask(portraits, landmarks, key, without=without)
         except MasqueradeError as error:
             if error.explanation.exit is not Exit.REFUSED:
                 raise
             return error
         return None
 
-    async def _ask(self, portraits: Sequence[PortraitAsset], first: int, landmarks: list[float], key: str) -> Any:
+    async def _ask(
+        self, portraits: Sequence[PortraitAsset], landmarks: list[float], key: str, *, without: Collection[int] = ()
+    ) -> Any:
         kind = PORTRAIT_DRAWN if landmarks else PORTRAIT_PHOTO
         # Named by their places: an error about a portrait says by its name which one it means.
         asked: list[Any] = [
             {"asset_key": portrait.key, "name": _place(number), "kind": kind, "landmarks": landmarks}
             for number, portrait in enumerate(portraits)
-            if number >= first
+            if number not in without
         ]
         try:
             async with asyncio.timeout(ENROL_S):
