@@ -100,8 +100,7 @@ class S3Store:
 
     async def put_bytes(self, key: str, content: bytes) -> ObjectInfo:
         """See ObjectStore."""
-        digest = hashlib.sha256(content).hexdigest()
-        return await self._pool.run(self._put, checked_key(key), io.BytesIO(content), digest, len(content))
+        return await self._pool.run(self._put_content, checked_key(key), content)
 
     async def get_bytes(self, key: str) -> bytes:
         """See ObjectStore."""
@@ -152,6 +151,9 @@ class S3Store:
     def _put_path(self, key: str, path: Path) -> ObjectInfo:
         with path.open("rb") as source:
             return self._put(key, source, digest_of_file(path), path.stat().st_size)
+
+    def _put_content(self, key: str, content: bytes) -> ObjectInfo:
+        return self._put(key, io.BytesIO(content), hashlib.sha256(content).hexdigest(), len(content))
 
     def _put(self, key: str, source: BinaryIO, digest: str, count: int) -> ObjectInfo:
         kept = self._stat(key)
