@@ -50,7 +50,7 @@ CALLERS: dict[str, Explanation] = {
         Code.FAILED_PRECONDITION,
     ),
     "IN_USE": refused(
-        "{what|it} is used by a job that has not ended[: {job}]",
+        "{what|it} is still in use[ by the job {job}, which has not ended][ by the identity {identity}]",
         "wait for the job, or cancel it first",
         Code.FAILED_PRECONDITION,
     ),

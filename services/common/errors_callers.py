@@ -60,7 +60,7 @@ class UploadConflict(MasqueradeError):
 
 
 class InUse(MasqueradeError):
-    """Something that a running job needs."""
+    """Something that a running job, or an identity, needs."""
 
     reason = "IN_USE"
 

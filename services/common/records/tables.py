@@ -127,7 +127,7 @@ uploads = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     # Bytes that are safe: they lie in the store as parts.
     sa.Column("confirmed_bytes", sa.BigInteger, nullable=False, default=0),
-    # Id of the asset once it is finished.
+    # Id of the asset that its bytes are found to be, before they are stored as such: finished where that row stands.
     sa.Column("asset", sa.String(40)),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
