@@ -25,16 +25,20 @@ def stored_bytes(connection: sa.Connection, tenant: str) -> int:
     return sum(int(connection.execute(amount).scalar() or 0) for amount in amounts)
 
 
-def require_room(connection: sa.Connection, tenant: str, *, more_bytes: int, most_bytes: int) -> None:
-    """Refuse what would be too much; until the transaction ends nobody else of the tenant is let in.
-
-    Raises:
-        QuotaExceeded: with the limit, what is stored, and the most.
-    """
+def one_at_a_time(connection: sa.Connection, tenant: str) -> None:
+    """Until the transaction ends, nobody else of the tenant is let in."""
     if connection.dialect.name != "sqlite":
         # On SQLite a writing transaction is alone from its beginning.
         lock = sa.text("SELECT pg_advisory_xact_lock(hashtext(:name))")
         connection.execute(lock, {"name": f"masquerade.stored_bytes.{tenant}"})
+
+
+def require_room(connection: sa.Connection, tenant: str, *, more_bytes: int, most_bytes: int) -> None:
+    """Refuse what would be too much; ask for `one_at_a_time` first.
+
+    Raises:
+        QuotaExceeded: with the limit, what is stored, and the most.
+    """
     stored = stored_bytes(connection, tenant)
     if stored + more_bytes > most_bytes:
         raise QuotaExceeded(

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from services.common.store.objects import CHUNK_BYTES, ObjectStore
 from services.ingest.assets import rows
 from services.ingest.assets.finishing import Finishing, conflict
 from services.ingest.assets.naming import UPLOAD_ID_CHARACTERS, now_ms, part_key, parts_prefix, shown_name
-from services.ingest.assets.quota import require_room
+from services.ingest.assets.quota import RETRY_AFTER_S, one_at_a_time, require_room
 from services.ingest.assets.rows import Asset, Begun
 
 
@@ -58,6 +59,7 @@ class Uploads:
         self.finishing = Finishing(records, store, scratch=scratch, secret=secret)
         self._secret = secret
         self._streams = 0
+        self._told: dict[str, float] = {}
 
     @contextlib.contextmanager
     def stream(self) -> Iterator[None]:
@@ -94,11 +96,17 @@ class Uploads:
         try:
             begun, asset = await self.records.write(lambda connection: self._begin(connection, wanted))
         except QuotaExceeded as error:
-            details = {"reason": error.reason, "size_bytes": size_bytes}
-            await write(self.records, Entry(tenant, actor, "asset.stored", "", REFUSED, details))
+            await self._tell(Entry(tenant, actor, "asset.stored", "", REFUSED, {"reason": error.reason}))
             raise
         prefix = parts_prefix(tenant, upload_id, begun.created_ms, self._secret)
         return Upload(self, begun, asset, prefix=prefix, actor=actor)
+
+    async def _tell(self, refusal: Entry) -> None:
+        """Write a refusal into the audit log, once for all that a caller asks before it was to come again."""
+        now = time.monotonic()
+        if now - self._told.get(refusal.tenant, float("-inf")) >= RETRY_AFTER_S:
+            self._told[refusal.tenant] = now
+            await write(self.records, refusal)
 
     async def close(self) -> None:
         """Let what is being finished come to its end."""
@@ -107,10 +115,11 @@ class Uploads:
     def _begin(self, connection: sa.Connection, wanted: Begun) -> tuple[Begun, Asset | None]:
         known = rows.find_upload(connection, wanted.tenant, wanted.upload_id)
         if known is None:
-            require_room(connection, wanted.tenant, more_bytes=wanted.size_bytes, most_bytes=self.limits.tenant_bytes)
+            one_at_a_time(connection, wanted.tenant)
             # Another replica may have begun it while this one waited for its turn.
             known = rows.find_upload(connection, wanted.tenant, wanted.upload_id)
         if known is None:
+            require_room(connection, wanted.tenant, more_bytes=wanted.size_bytes, most_bytes=self.limits.tenant_bytes)
             rows.insert_upload(connection, wanted)
             return wanted, None
         for what, before, now in (
