@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from masquerade.v1 import compositor_pb2 as pb
 from masquerade.v1 import media_pb2
 from services.common.errors import AnswerMismatch, InvalidSpec, MasqueradeError
 from services.common.planes import digest
+from services.compositor.scenery import compose
 from tests.clips import make_clip
 from tests.support.passage import planes_of
 from tests.support.rendering_house import House, rendering_house
@@ -56,6 +60,27 @@ async def test_planes_depend_neither_on_batches_nor_on_lanes_nor_on_memory(
         await other.add_video("clip", clip)
         await other.add_timeline("clip", cut=11, shards=3)
         assert await other.digests("clip", "whole", [0, FRAMES], background=BLUR, **CAST) == whole
+
+
+async def test_half_the_workers_blend_and_no_more_however_many_segments_are_rendered(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, blending, most, blended = threading.Lock(), 0, 0, 0
+
+    def watched(*arguments: Any) -> None:
+        nonlocal blending, most, blended
+        with lock:
+            blending += 1
+            most, blended = max(most, blending), blended + 1
+        time.sleep(0.002)
+        compose(*arguments)
+        with lock:
+            blending -= 1
+
+    monkeypatch.setattr("services.compositor.conveyor.compose", watched)
+    orders = [house.order("clip", f"half/{n}", first, first + 8, background=BLUR) for n, first in enumerate((0, 8, 16))]
+    await asyncio.gather(*(house.compositor.RenderSegment(order, timeout=50) for order in orders))
+    assert (most, blended) == (1, FRAMES)
 
 
 async def test_only_the_cast_face_changes_and_nothing_outside_its_box(house: House) -> None:

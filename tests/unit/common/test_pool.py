@@ -89,3 +89,40 @@ async def test_work_sees_the_callers_context() -> None:
     variable.set("mine")
     assert await pool.run(variable.get) == "mine"
     await pool.close()
+
+
+async def test_closing_ends_the_wait_for_work_that_never_began() -> None:
+    pool, done = Pool(1), []
+    go = threading.Event()
+    first = asyncio.create_task(pool.run(go.wait, 5))
+    waiting = asyncio.create_task(pool.run(done.append, 1))
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(pool.close())
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 2)
+    go.set()
+    assert await first
+    await closing
+    assert done == []
+    assert pool.queued == 0
+
+
+async def test_cancelled_work_that_runs_holds_its_worker_to_its_end() -> None:
+    pool = Pool(1, waiting_at_most=0)
+    go = threading.Event()
+    running = asyncio.create_task(pool.run(go.wait, 5))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(errors.Overloaded):
+        await pool.run(time.sleep, 0)
+    go.set()
+    async with asyncio.timeout(2):
+        while True:
+            try:
+                await pool.run(time.sleep, 0)
+                break
+            except errors.Overloaded:
+                await asyncio.sleep(0.005)
+    await pool.close()
