@@ -149,7 +149,7 @@ async def _enroll_one(
     if portrait.kind == "drawn":
         return await pool.run(_enroll_drawn, portrait)
     planes = await pool.run(planes_of, portrait.rgb)
-    faces = await looker.find(planes)
+    faces = await looker.search(planes)
     return await pool.run(_enroll_photo, portrait, planes, faces, limits)
 
 

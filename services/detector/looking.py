@@ -13,7 +13,14 @@ import numpy as np
 from services.common.arrays import Rgb
 from services.common.planes import Planes, rgb_warp
 from services.common.pool import Pool
-from services.detector.finding import BlazeFaces, CandidateFinder, Inference, picture_batcher
+from services.detector.blazeface import Candidate
+from services.detector.finding import (
+    BlazeFaces,
+    CandidateFinder,
+    Inference,
+    candidates_in_tiles,
+    picture_batcher,
+)
 from services.detector.landmarks import CROP_PX, Region, points_in_frame, region_of_candidate, region_of_sight
 from services.detector.sharpness import sharpness_of
 from services.detector.sights import Sight, meets
@@ -56,9 +63,23 @@ class Looker:
 
     async def find(self, planes: Planes, *, most: int = 0) -> list[Sight]:
         """The faces of a frame about which nothing is known, largest first; at most `most`, if it is given."""
-        most = most or self._most_faces
+        return await self._verified(planes, await self._finder.candidates(planes), most or self._most_faces)
+
+    async def search(self, planes: Planes) -> list[Sight]:
+        """The faces of a picture down to 4 % of its longer side, largest first: what `find` sees, and a closer look."""
+        faces = await self.find(planes)
+        # What the whole picture shows is judged by that: a tile sees half of a large face, or what a hand leaves of it.
+        near = [
+            candidate
+            for candidate in await candidates_in_tiles(self._finder, planes)
+            if not any(_is_within(candidate, face) for face in faces)
+        ]
+        return distinct([*faces, *await self._verified(planes, near, self._most_faces)])[: self._most_faces]
+
+    async def _verified(self, planes: Planes, candidates: Sequence[Candidate], most: int) -> list[Sight]:
+        """The candidates that are faces."""
         # Each candidate costs a look of the landmark net: a pattern full of them must not stop the service.
-        candidates = (await self._finder.candidates(planes))[: 2 * most]
+        candidates = candidates[: 2 * most]
         sights = await self._look(planes, [region_of_candidate(candidate) for candidate in candidates])
         # The detector's box is coarser than the landmarks, so these give the region for a second look. Where a hand
         # has pulled the box aside the second is not sure yet: from 0.00 over 0.56 to 1.00 was seen, and is worth one.
@@ -118,6 +139,13 @@ def _faces(planes: Planes, seen: Sequence[tuple[Sight, float]], most: int) -> li
         if is_present(sight) and is_inside(sight, planes) and has_skin(planes, sight, detected)
     ]
     return distinct(faces)[:most]
+
+
+def _is_within(candidate: Candidate, face: Sight) -> bool:
+    """Whether the middle of a candidate lies on a face."""
+    x0, y0, x1, y1 = face.box.tolist()
+    x, y = candidate.box.reshape(2, 2).mean(axis=0).tolist()
+    return bool(x0 <= x <= x1 and y0 <= y <= y1)
 
 
 def _area(sight: Sight) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from masquerade.facemesh import LEFT_EYE, RIGHT_EYE
 from masquerade.timeline import SUBPIXELS
 from services.common.colour import ColourTags
-from services.common.errors import FaceCovered, FaceTurned
+from services.common.errors import FaceCovered, FaceTurned, SeveralFacesInPortrait
 from services.common.inference.opening import open_runtime
 from services.common.planes import Planes, rgb_view
 from services.common.pool import Pool
@@ -185,6 +185,20 @@ async def test_a_public_portrait_is_enrolled(looker: Looker, pool: Pool) -> None
     assert quality.width_px > 200
     assert abs(quality.yaw_deg) < 25
     assert identity.pictures[0].rgb.shape[0] < 1536
+
+
+async def test_small_faces_of_a_wide_portrait_are_found(looker: Looker, pool: Pool) -> None:
+    # Side by side a face is 9 % of the picture's width, and the nets overlook it in the whole.
+    pair = np.hstack([astronaut(), astronaut()])
+    with pytest.raises(SeveralFacesInPortrait):
+        await enroll([Portrait("pair.png", pair)], looker=looker, pool=pool)
+    wide = np.full((1200, 1600, 3), 120, np.uint8)
+    head = cv2.resize(astronaut()[:240, 130:330], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    for y, x in ((60, 90), (520, 730), (1000, 1430)):
+        picture = wide.copy()
+        picture[y : y + head.shape[0], x : x + head.shape[1]] = head
+        _, (quality,) = await enroll([Portrait("far.png", picture)], looker=looker, pool=pool)
+        assert quality.width_px == pytest.approx(0.04 * 1600, abs=4)
 
 
 async def test_a_covered_and_a_turned_portrait_are_refused(looker: Looker, pool: Pool) -> None:

@@ -20,7 +20,8 @@ from services.common.errors import (
     SeveralFacesInPortrait,
 )
 from services.common.pool import Pool
-from services.detector.enrolling import Portrait, PortraitQuality, enroll
+from services.detector.enrolling import Portrait, PortraitQuality, enroll, planes_of
+from services.detector.finding import tiles
 from services.detector.looking import Looker
 from tests.support.faces import face_points
 from tests.support.orange_faces import Face, OrangeRuntime, picture
@@ -42,6 +43,17 @@ class Turning(OrangeRuntime):
             # Depth is what a turn shows: without any the cheeks would only come closer.
             points[..., 2] = -np.tan(self._angle) * away[..., 0] + points[..., 2] * 0.01
             answers["presence"] = np.where(answers["presence"] > 0, self._presence, 0).astype(np.float32)
+        return answers
+
+
+class Nearsighted(OrangeRuntime):
+    """Its detectors overlook what is narrower than 9 % of their square, as the real ones do."""
+
+    async def infer(self, model, inputs):  # type: ignore[no-untyped-def]
+        answers = await super().infer(model, inputs)
+        if model != "facemesh":
+            boxes = answers["boxes"]
+            answers["scores"] = np.where(boxes[..., 2] - boxes[..., 0] < 0.09, 0, answers["scores"])
         return answers
 
 
@@ -101,6 +113,44 @@ async def test_each_fault_has_its_name_and_the_portraits(
         await enrolled(portrait(*faces, name="bob.png"), runtime=runtime)
     assert caught.value.fields["portrait"] == "bob.png"
     assert "bob.png" in str(caught.value)
+
+
+async def test_a_face_of_4_percent_of_the_width_is_found_wherever_it_is() -> None:
+    # Marks that the nets see in a tile and not in the whole picture, where they are 5 px of 128.
+    pool = Pool(1)
+    looker = Looker(Nearsighted(), pool, most_faces=4)
+    try:
+        for x, y in ((60, 70), (500, 300), (750, 610), (1240, 620), (1540, 1130), (800, 70)):
+            planes = planes_of(picture([Face(x, y, 66)], width=1600, height=1200))
+            assert await looker.find(planes) == []
+            (seen,) = await looker.search(planes)
+            assert seen.box.reshape(2, 2).mean(axis=0) == pytest.approx((x, y), abs=12)
+    finally:
+        await pool.close()
+
+
+async def test_two_small_faces_are_several_and_a_tiny_one_is_too_small() -> None:
+    pair = picture([Face(400, 600, 80), Face(1200, 600, 80)], width=1600, height=1200)
+    with pytest.raises(SeveralFacesInPortrait):
+        await enrolled(Portrait("pair.jpg", pair), runtime=Nearsighted())
+    tiny = picture([Face(400, 600, 48)], width=1200, height=900)
+    with pytest.raises(FaceTooSmall):
+        await enrolled(Portrait("tiny.jpg", tiny), runtime=Nearsighted())
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 1200), (900, 1600), (4000, 600), (512, 512), (34, 32)])
+def test_tiles_cover_a_picture_and_overlap(width: int, height: int) -> None:
+    longer = max(width, height)
+    covered = np.zeros((height, width), np.int32)
+    for x0, y0, x1, y1 in tiles(width, height):
+        assert x0 % 2 == y0 % 2 == x1 % 2 == y1 % 2 == 0
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+        covered[y0:y1, x0:x1] += 1
+    assert covered.min() >= 1
+    boxes = tiles(width, height)
+    for place in range(0, width - int(0.1 * longer), 2):
+        assert any(x0 <= place and place + 0.1 * longer <= x1 for x0, _, x1, _ in boxes)
 
 
 async def test_a_face_of_two_colours_is_covered() -> None:
