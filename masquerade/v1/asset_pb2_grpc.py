@@ -67,14 +67,16 @@ class AssetServiceServicer:
     """
 
     def UploadAsset(self, request_iterator, context):
-        """Chunks with offsets and a final digest; resumable.
+        """Chunks with offsets and a final digest. A stream that ends after `begin` answers how many bytes are confirmed: that
+        is how a caller who broke off goes on. What contradicts what was said before is UPLOAD_CONFLICT, with the place to go
+        on from in the field `confirmed_bytes`; chunks that are there already are passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadAsset(self, request, context):
-        """Bytes of an asset or artifact.
+        """Bytes of an asset, or of the artifact, record or report of a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +97,7 @@ class AssetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAsset(self, request, context):
-        """Deletes an asset.
+        """Deletes an asset. IN_USE while a job that has not ended, or an identity, uses it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,18 @@ class AssetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AssetServiceAsyncStub: ...
     UploadAsset: _grpc.StreamUnaryMultiCallable[_asset_pb2.UploadAssetRequest, _asset_pb2.UploadAssetResponse]
-    """Chunks with offsets and a final digest; resumable."""
+    """Chunks with offsets and a final digest. A stream that ends after `begin` answers how many bytes are confirmed: that
+    is how a caller who broke off goes on. What contradicts what was said before is UPLOAD_CONFLICT, with the place to go
+    on from in the field `confirmed_bytes`; chunks that are there already are passed over.
+    """
     DownloadAsset: _grpc.UnaryStreamMultiCallable[_asset_pb2.DownloadAssetRequest, _asset_pb2.DownloadAssetResponse]
-    """Bytes of an asset or artifact."""
+    """Bytes of an asset, or of the artifact, record or report of a job."""
     GetAsset: _grpc.UnaryUnaryMultiCallable[_asset_pb2.GetAssetRequest, _asset_pb2.GetAssetResponse]
     """One asset."""
     ListAssets: _grpc.UnaryUnaryMultiCallable[_asset_pb2.ListAssetsRequest, _asset_pb2.ListAssetsResponse]
     """Assets, newest first."""
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_asset_pb2.DeleteAssetRequest, _asset_pb2.DeleteAssetResponse]
-    """Deletes an asset."""
+    """Deletes an asset. IN_USE while a job that has not ended, or an identity, uses it."""
 
 @_typing.type_check_only
 class AssetServiceAsyncStub(AssetServiceStub):
@@ -50,15 +53,18 @@ class AssetServiceAsyncStub(AssetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadAsset: _aio.StreamUnaryMultiCallable[_asset_pb2.UploadAssetRequest, _asset_pb2.UploadAssetResponse]  # type: ignore[assignment]
-    """Chunks with offsets and a final digest; resumable."""
+    """Chunks with offsets and a final digest. A stream that ends after `begin` answers how many bytes are confirmed: that
+    is how a caller who broke off goes on. What contradicts what was said before is UPLOAD_CONFLICT, with the place to go
+    on from in the field `confirmed_bytes`; chunks that are there already are passed over.
+    """
     DownloadAsset: _aio.UnaryStreamMultiCallable[_asset_pb2.DownloadAssetRequest, _asset_pb2.DownloadAssetResponse]  # type: ignore[assignment]
-    """Bytes of an asset or artifact."""
+    """Bytes of an asset, or of the artifact, record or report of a job."""
     GetAsset: _aio.UnaryUnaryMultiCallable[_asset_pb2.GetAssetRequest, _asset_pb2.GetAssetResponse]  # type: ignore[assignment]
     """One asset."""
     ListAssets: _aio.UnaryUnaryMultiCallable[_asset_pb2.ListAssetsRequest, _asset_pb2.ListAssetsResponse]  # type: ignore[assignment]
     """Assets, newest first."""
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_asset_pb2.DeleteAssetRequest, _asset_pb2.DeleteAssetResponse]  # type: ignore[assignment]
-    """Deletes an asset."""
+    """Deletes an asset. IN_USE while a job that has not ended, or an identity, uses it."""
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stored inputs and results, addressed by content within a tenant."""
@@ -69,7 +75,10 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_asset_pb2.UploadAssetRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_asset_pb2.UploadAssetResponse, _abc.Awaitable[_asset_pb2.UploadAssetResponse]]:
-        """Chunks with offsets and a final digest; resumable."""
+        """Chunks with offsets and a final digest. A stream that ends after `begin` answers how many bytes are confirmed: that
+        is how a caller who broke off goes on. What contradicts what was said before is UPLOAD_CONFLICT, with the place to go
+        on from in the field `confirmed_bytes`; chunks that are there already are passed over.
+        """
 
     @_abc_1.abstractmethod
     def DownloadAsset(
@@ -77,7 +86,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_pb2.DownloadAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_asset_pb2.DownloadAssetResponse], _abc.AsyncIterator[_asset_pb2.DownloadAssetResponse]]:
-        """Bytes of an asset or artifact."""
+        """Bytes of an asset, or of the artifact, record or report of a job."""
 
     @_abc_1.abstractmethod
     def GetAsset(
@@ -101,6 +110,6 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_pb2.DeleteAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_pb2.DeleteAssetResponse, _abc.Awaitable[_asset_pb2.DeleteAssetResponse]]:
-        """Deletes an asset."""
+        """Deletes an asset. IN_USE while a job that has not ended, or an identity, uses it."""
 
 def add_AssetServiceServicer_to_server(servicer: AssetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

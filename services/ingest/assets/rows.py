@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.common.records.database import insert_or_ignore, next_number
-from services.common.records.tables import assets, identities, job_assets, jobs, uploads
+from services.common.records.tables import assets, identities, job_assets, jobs, keys, uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,9 @@ def unfinished_uploads(connection: sa.Connection, tenant: str) -> Sequence[Begun
 
 
 def tenants(connection: sa.Connection) -> Sequence[str]:
-    """All tenants that ever uploaded something that is still known."""
-    both = sa.union(sa.select(uploads.c.tenant), sa.select(assets.c.tenant))
-    return [row[0] for row in connection.execute(both)]
+    """All tenants of whom anything is known: who uploaded once may have no row of it left."""
+    known = sa.union(*(sa.select(table.c.tenant) for table in (uploads, assets, jobs, identities, keys)))
+    return [row[0] for row in connection.execute(known)]
 
 
 def is_unfinished() -> sa.ColumnElement[bool]:
