@@ -13,7 +13,8 @@ import hashlib
 import io
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +31,8 @@ from services.common.store.objects import CHUNK_BYTES, ObjectInfo, checked_key, 
 DIGEST = "x-amz-meta-sha256"
 CONNECTIONS = 8
 PART_BYTES = 16 << 20
+COPY_S = 24 * 3600
+"""A local copy that is older goes: what another process deleted must not stay here for ever."""
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NotFound"})
@@ -110,7 +113,7 @@ class S3Store:
     async def local_path(self, key: str) -> AsyncIterator[Path]:
         """See ObjectStore; the copy stays for the next reader until the cache is full."""
         checked_key(key)
-        path = self._cache / hashlib.sha256(key.encode()).hexdigest()
+        path = self._copy_of(key)
         self._readers[path.name] = self._readers.get(path.name, 0) + 1
         try:
             async with self._fetching.setdefault(path.name, asyncio.Lock()):
@@ -136,10 +139,13 @@ class S3Store:
     async def delete(self, key: str) -> None:
         """See ObjectStore."""
         await self._pool.run(self._delete, checked_key(key))
+        self._forget([key])
 
     async def delete_prefix(self, prefix: str) -> int:
         """See ObjectStore."""
-        return await self._pool.run(self._delete_prefix, checked_prefix(prefix))
+        names = await self._pool.run(self._delete_prefix, checked_prefix(prefix))
+        self._forget(names)
+        return len(names)
 
     async def close(self) -> None:
         """See ObjectStore."""
@@ -233,19 +239,28 @@ class S3Store:
         with self._s3_errors(key):
             self._client.remove_object(self._bucket, key)
 
-    def _delete_prefix(self, prefix: str) -> int:
+    def _delete_prefix(self, prefix: str) -> Sequence[str]:
         names = [*self._names(prefix), *([prefix] if self._stat(prefix) else [])]
         with self._s3_errors(prefix):
             for failure in self._client.remove_objects(self._bucket, [DeleteObject(name) for name in names]):
                 raise errors.Unavailable(peer="the object store", detail=failure.message or failure.code)
-        return len(names)
+        return names
+
+    def _copy_of(self, key: str) -> Path:
+        return self._cache / hashlib.sha256(key.encode()).hexdigest()
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        """Copies go with their objects; who has one open reads on. Those of other processes grow too old."""
+        for key in keys:
+            self._copy_of(key).unlink(missing_ok=True)
 
     def _evict(self) -> None:
-        """Remove the copies that were fetched longest ago until the rest fits."""
+        """Remove copies that are too old, and those that were fetched longest ago until the rest fits."""
         copies = [path for path in self._cache.iterdir() if path.is_file()] if self._cache.is_dir() else []
         total = sum(path.stat().st_size for path in copies)
+        stale = time.time() - COPY_S
         for path in sorted(copies, key=lambda path: path.stat().st_mtime):
-            if total <= self._cache_bytes:
+            if total <= self._cache_bytes and path.stat().st_mtime > stale:
                 return
             if path.name not in self._readers and not path.name.startswith("."):
                 total -= path.stat().st_size

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from services.common import errors
 from services.common.settings import ServiceSettings
 from services.common.store.folder import FolderStore
 from services.common.store.opening import open_store
-from services.common.store.s3 import PART_BYTES, Bucket, S3Store
+from services.common.store.s3 import COPY_S, PART_BYTES, Bucket, S3Store
 from tests.support import s3_server
 
 
@@ -142,3 +144,32 @@ async def test_the_settings_choose_the_store(tmp_path: Path) -> None:
     store = open_store(ServiceSettings(data=tmp_path, store="s3", s3_endpoint="localhost:9000"))
     assert isinstance(store, S3Store)
     await store.close()
+
+
+async def test_a_local_copy_goes_with_its_object(store: S3Store, tmp_path: Path) -> None:
+    for key in ("t/a/x", "t/a/y", "t/b"):
+        await store.put_bytes(key, key.encode())
+        async with store.local_path(key):
+            pass
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    await store.delete_prefix("t/a")
+    (left,) = (tmp_path / "cache").iterdir()
+    assert left.read_bytes() == b"t/b"
+    async with store.local_path("t/b") as path:
+        await store.delete("t/b")
+        assert not path.exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+    with pytest.raises(errors.ObjectMissing):
+        async with store.local_path("t/b"):
+            pass
+
+
+async def test_a_local_copy_does_not_stay_for_ever(store: S3Store, tmp_path: Path) -> None:
+    for key in ("t/a", "t/b"):
+        await store.put_bytes(key, b"frames")
+    async with store.local_path("t/a") as path:
+        old = time.time() - COPY_S - 60
+        os.utime(path, (old, old))
+    async with store.local_path("t/b"):
+        pass
+    assert len(list((tmp_path / "cache").iterdir())) == 1
