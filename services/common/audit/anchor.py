@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "_audit/anchors"
 """Where anchors lie in a store: below no tenant."""
 
+STORE: Final = "store"
+"""What a setting or an option says for the objects' own store."""
+
+CLOSE_S: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -142,16 +147,47 @@ async def publish(records: Records, places: Sequence[Anchorage], *, known: Ancho
     return newest
 
 
-async def publish_regularly(records: Records, places: Sequence[Anchorage], *, pause_s: float) -> None:
-    """Do so until cancelled; what fails is logged, and tried again at the next time."""
-    known: Anchor | None = None
-    while True:
-        try:
-            known = await publish(records, places, known=known)
-        except MasqueradeError as error:
-            log.error("the audit log was not anchored: %s", error.text(), extra={"fields": {"reason": error.reason}})
-        # Replicas that started together do not anchor together.
-        await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+def anchorages(where: str, store: ObjectStore) -> Sequence[Anchorage]:
+    """The places that a setting names: `store`, the path of a file, or nothing for none."""
+    if where == STORE:
+        return [StoreAnchorage(store)]
+    return [FileAnchorage(Path(where).expanduser())] if where else []
+
+
+class Anchoring:
+    """Publishes the newest entry on schedule, from `start` to `stop`."""
+
+    def __init__(self, records: Records, places: Sequence[Anchorage], *, pause_s: float) -> None:
+        """Args:
+        records: opened before `start`.
+        places: where to; with none it does nothing.
+        pause_s: between two anchors.
+        """
+        self._records, self._places, self._pause_s = records, places, pause_s
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, with the entry that is the newest now."""
+        if self._places:
+            self._loop = asyncio.create_task(self._run(), name="audit-anchors")
+
+    async def stop(self) -> None:
+        """Stop."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait([self._loop], timeout=CLOSE_S)
+
+    async def _run(self) -> None:
+        known: Anchor | None = None
+        while True:
+            try:
+                known = await publish(self._records, self._places, known=known)
+            except MasqueradeError as error:
+                # Tried again at the next time.
+                fields = {"reason": error.reason}
+                log.error("the audit log was not anchored: %s", error.text(), extra={"fields": fields})
+            # Replicas that started together do not anchor together.
+            await asyncio.sleep(self._pause_s * random.uniform(0.8, 1.2))
 
 
 def _is_torn(line: str) -> bool:

@@ -33,24 +33,29 @@ def verify(
     data: options.Data = None,
     database: Database = None,
     anchors: Annotated[
-        Path | None, typer.Option(help="File of anchored heads, see `masquerade audit anchor`.", show_default=False)
-    ] = None,
+        str, typer.Option(help="File of anchored heads, or `store` for those in the objects' store.", metavar="FILE")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Walk the whole log; exit status 1, and the first entry that is wrong, if it is not what was written."""
     with told_in_a_line():
         from services.common.audit import anchor
         from services.common.audit import verify as verifying
+        from services.common.store.opening import open_store
 
         async def look(records: Records) -> Verdict:
-            known = await anchor.FileAnchorage(anchors).all() if anchors else ()
+            store = open_store(options.load_settings(options.flags(data=data)))
+            try:
+                known = [each for place in anchor.anchorages(anchors, store) for each in await place.all()]
+            finally:
+                await store.close()
             return await verifying.verify(records, known)
 
         found = _with_records(data, database, look)
         if as_json:
             print(json.dumps({"ok": found.broken is None, **asdict(found)}))
         elif found.broken is None:
-            print(f"{found.entries} entries, as they were written; {found.anchors} anchors hold")
+            print(f"{found.entries} entries, as they were written; anchors that hold: {found.anchors}")
             if found.head is not None:
                 print(f"head {found.head.sequence} {found.head.digest}")
         found.judge()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.audit.anchor import Anchor, FileAnchorage, StoreAnchorage, head, publish, publish_regularly
+from services.common.audit.anchor import Anchor, Anchoring, FileAnchorage, StoreAnchorage, anchorages, head, publish
 from services.common.audit.chain import GENESIS, Entry, Link, canonical, digest_of, link
 from services.common.audit.log import append, write
 from services.common.audit.reading import lines
@@ -374,9 +374,9 @@ async def test_a_file_that_holds_no_anchors_is_refused(line: str, tmp_path: Path
 
 async def test_anchoring_goes_on_by_itself_over_failures(records: Records, tmp_path: Path) -> None:
     place = FileAnchorage(tmp_path / "later" / "anchors")
-    task = asyncio.create_task(publish_regularly(records, [place], pause_s=0.02))
+    anchoring = Anchoring(records, anchorages(str(tmp_path / "later" / "anchors"), FolderStore(tmp_path)), pause_s=0.02)
+    anchoring.start()
     await asyncio.sleep(0.1)
-    assert not task.done()
     (tmp_path / "later").mkdir()
     for _ in range(200):
         await asyncio.sleep(0.02)
@@ -388,8 +388,16 @@ async def test_anchoring_goes_on_by_itself_over_failures(records: Records, tmp_p
         if len(await place.all()) == 2:
             break
     assert [each.sequence for each in await place.all()] == [ENTRIES, ENTRIES + 1]
-    task.cancel()
-    await asyncio.wait([task], timeout=5)
+    await anchoring.stop()
+
+
+async def test_without_a_place_nothing_is_anchored(records: Records, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "objects")
+    anchoring = Anchoring(records, anchorages("", store), pause_s=0.01)
+    anchoring.start()
+    await anchoring.stop()
+    (place,) = anchorages("store", store)
+    assert isinstance(place, StoreAnchorage)
 
 
 async def test_an_export_proves_what_the_table_proves(records: Records) -> None:

@@ -12,9 +12,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from services.common.audit.anchor import anchorages, publish
 from services.common.audit.chain import Entry
 from services.common.audit.log import write
 from services.common.records.database import Records
+from services.common.store.folder import FolderStore
 from services.standalone.cli.main import app
 
 
@@ -74,7 +76,7 @@ def test_anchors_find_what_was_cut_off(data: Path, tmp_path: Path) -> None:
     assert told("anchor", anchors, "--data", data).exit_code == 0
     assert told("anchor", anchors, "--data", data).exit_code == 0
     assert len(anchors.read_text().splitlines()) == 2
-    assert "2 anchors hold" in told("verify", "--data", data, "--anchors", anchors).stdout
+    assert "anchors that hold: 2" in told("verify", "--data", data, "--anchors", anchors).stdout
     change(data, "DELETE FROM audit WHERE sequence > 5")
     assert told("verify", "--data", data).exit_code == 0
     found = told("verify", "--data", data, "--anchors", anchors)
@@ -83,6 +85,19 @@ def test_anchors_find_what_was_cut_off(data: Path, tmp_path: Path) -> None:
     # A log that contradicts its anchors gets no new one.
     assert told("anchor", anchors, "--data", data).exit_code == 1
     assert len(anchors.read_text().splitlines()) == 2
+
+
+def test_anchors_may_lie_in_the_store(data: Path) -> None:
+    async def anchor() -> None:
+        records = Records(f"sqlite:///{data / 'records.sqlite'}")
+        await records.open()
+        await publish(records, anchorages("store", FolderStore(data / "objects")))
+        await records.close()
+
+    asyncio.run(anchor())
+    assert "anchors that hold: 1" in told("verify", "--data", data, "--anchors", "store").stdout
+    change(data, "DELETE FROM audit WHERE sequence = 5")
+    assert told("verify", "--data", data, "--anchors", "store").exit_code == 1
 
 
 def test_an_export_is_a_line_an_entry(data: Path) -> None:
