@@ -39,7 +39,8 @@ async def upload(
         digest, size = await asyncio.to_thread(_digest, path)
     except OSError as error:
         raise ClientError("INPUT_MISSING", f"{path} cannot be read ({error.strerror})") from error
-    begin = asset_pb2.UploadBegin(name=name or path.name, upload_id=upload_id or f"sha256-{digest}", size_bytes=size)
+    name = name or path.name
+    begin = asset_pb2.UploadBegin(name=name, upload_id=upload_id or _upload_id(name, digest), size_bytes=size)
     stub: Any = AssetServiceStub(calls.channel)
     patience = Patience()
     confirmed = 0
@@ -99,6 +100,12 @@ async def download(calls: Calls, identifier: str, path: Path, *, digest: str | N
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _upload_id(name: str, digest: str) -> str:
+    """The same for the same file in another process; another one for a copy with another name, because an upload has
+    one name."""
+    return "file-" + hashlib.sha256(f"{digest} {name}".encode()).hexdigest()
 
 
 def _digest(path: Path) -> tuple[str, int]:
