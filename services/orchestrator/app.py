@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import cast
 
 import masquerade
+from services.common.audit.anchor import Anchoring, anchorages
 from services.common.deps import Registration, ServiceDeps
 from services.common.inference.cpu import cpu_level
 from services.common.inference.models import read_models
@@ -96,6 +97,7 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
     )
     rules = Rules(chosen.face_days, chosen.abandoned_hours, chosen.uploads_days, chosen.sweep_s)
     retention = Retention(records=records, store=deps.store, jobs=jobs, ending=ending, rules=rules)
+    anchoring = Anchoring(records, anchorages(chosen.audit_anchors, deps.store), pause_s=chosen.audit_anchor_s)
     is_open = asyncio.Event()
 
     async def warm() -> None:
@@ -104,9 +106,11 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
         await engine.start(workflow.bodies())
         admitter.start()
         retention.start()
+        anchoring.start()
         is_open.set()
 
     async def close() -> None:
+        await anchoring.stop()
         await retention.stop()
         await admitter.stop()
         await ledger.close()

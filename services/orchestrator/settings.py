@@ -49,6 +49,12 @@ class OrchestratorSettings(ServiceSettings):
     places: dict[str, Path] = Field(default_factory=dict)
     """Second places for results: folders by the names under which jobs ask for them."""
 
+    audit_anchors: str = ""
+    """Where the audit log's newest entry is told, so that a log that was cut off is seen: a file's path, or store."""
+
+    audit_anchor_s: float = Field(default=3600, gt=0)
+    """Seconds between two anchors."""
+
     segment_frames: int = Field(default=0, ge=0, multiple_of=8)
     """Wanted frames in a segment where a job names none; 0 leaves it to ingest."""
 
