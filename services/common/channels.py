@@ -101,7 +101,7 @@ class PeerChannel(grpc.aio.Channel):
         self._peer = peer
         self._timeout_s = timeout_s
         self._renewal = renewal
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     @property
     def current(self) -> grpc.aio.Channel:
@@ -109,8 +109,8 @@ class PeerChannel(grpc.aio.Channel):
         if self._renewal is not None and self._renewal.is_due():
             old, self._channel = self._channel, self._renewal.make()
             task = asyncio.create_task(old.close(OLD_CALLS_S))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing[task] = old
+            task.add_done_callback(lambda done: self._closing.pop(done, None))
         return self._channel
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
@@ -138,9 +138,12 @@ class PeerChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """See grpc.aio.Channel."""
         await self._channel.close(grace)
-        for task in self._closing:
+        old = dict(self._closing)
+        for task in old:
             task.cancel()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*old, return_exceptions=True)
+        for channel in old.values():
+            await channel.close()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """See grpc.aio.Channel."""

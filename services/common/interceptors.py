@@ -316,4 +316,6 @@ def server_interceptors(
         calls_at_most: that are served at once.
         doors: what a public server asks of its callers. Before admission: strangers take nobody's place.
     """
-    return (Errors(), LogFields(), Metrics(), Deadlines(), *doors, Admission(calls_at_most))
+    # Callers from outside put nothing into our logs: there the lock says whose call it is.
+    fields = () if doors else (LogFields(),)
+    return (Errors(), *fields, Metrics(), Deadlines(), *doors, Admission(calls_at_most))

@@ -656,3 +656,31 @@ async def test_packed_messages_of_any_library_are_understood(tmp_path: Path) -> 
             for method in METHODS:
                 word = bytes(100_000)
                 assert await ask(channel, method, word, metadata=key, timeout=5) == word
+
+
+async def test_who_pings_without_end_is_sent_away(tmp_path: Path) -> None:
+    """A client of no library: the preface, then pings as fast as they go."""
+    enhance_your_calm = 0xB
+    async with public_toy(tmp_path) as door:
+        host, _, port = door.server.target.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        settings, ping = bytes(3) + b"\x04" + bytes(5), b"\x00\x00\x08\x06" + bytes(5 + 8)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + ping * 10)
+        reason = None
+        while reason is None:
+            head = await asyncio.wait_for(reader.readexactly(9), 5)
+            body = await asyncio.wait_for(reader.readexactly(int.from_bytes(head[:3])), 5)
+            if head[3] == 7:
+                reason = int.from_bytes(body[4:8])
+        assert reason == enhance_your_calm
+        writer.transport.abort()
+        assert await ask(door.channel, "Unary", b"x", metadata=bearer(await door.key())) == b"x"
+
+
+async def test_callers_put_nothing_into_our_logs(tmp_path: Path) -> None:
+    async def tell(_request: bytes, _context: Any) -> bytes:
+        return json.dumps(dict(current_log_fields())).encode()
+
+    async with public_toy(tmp_path, Toy(tell)) as door:
+        metadata = [*bearer(await door.key()), ("masquerade-job", "job_of_another")]
+        assert json.loads(await ask(door.channel, "Unary", b"x", metadata=metadata)) == {"tenant": "studio"}

@@ -65,6 +65,9 @@ def _options(settings: ServiceSettings) -> Options:
         # A caller that vanished holds its places until somebody asks whether it is there.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # Neither do connections without calls, nor those that never say hello, stay for ever.
+        ("grpc.max_connection_idle_ms", 900_000),
+        ("grpc.server_handshake_timeout_ms", 20_000),
         # Who pings more often than every 20 s (see OPTIONS of the server) is sent away after these.
         ("grpc.http2.max_ping_strikes", 2),
     )

@@ -90,7 +90,7 @@ def public_interceptors(
         secret: of this installation.
 
     Raises:
-        InvalidSetting: open access on an address that others can reach, or tokens without an issuer.
+        InvalidSetting: open access on an address that others can reach, tokens without an issuer, or no secret.
     """
     ends = Ends(idle_s=settings.stream_idle_s, total_s=settings.stream_total_s)
     if settings.access == "open":
@@ -102,6 +102,8 @@ def public_interceptors(
                 remedy="set access to keys, or listen on a loopback address or a unix socket",
             )
         return (OpenDoor(), ends)
+    if not secret:
+        raise errors.InvalidSetting(setting="secret", problem="is empty: anybody could make keys")
     keys = KnownKeys(records, secret, cached_s=settings.keys_cached_s)
     rates = Rates(
         per_s=settings.requests_per_s,
