@@ -31,6 +31,9 @@ _SURE_FOREGROUND = 254
 """Alpha from which a sample's colour is its own: less than one level shows through, so it may well round to the
 source's sample, and then it must be that sample."""
 
+_THROUGH = np.where(np.arange(256) < _SURE_FOREGROUND, 255 - np.arange(256), 0).astype(np.uint8)
+"""By alpha, how much of what is behind shows through, in 1/255; nothing where the foreground is sure."""
+
 
 def _identity() -> Affine:
     return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -146,9 +149,8 @@ def _cleaned(plane: Plane, spill: NDArray[np.int16], alpha: Alpha8) -> Plane:
     Each sample is corrected by its own alpha. A correction that is interpolated as a whole reaches from an open edge
     into the sure pixels beside it.
     """
-    through = cv2.multiply(spill, cv2.bitwise_not(alpha), scale=1 / 255, dtype=cv2.CV_16S)
-    is_open = np.asarray(alpha < _SURE_FOREGROUND, np.uint8)
-    return np.asarray(cv2.add(plane, through, dst=plane.copy(), mask=is_open, dtype=cv2.CV_8U), np.uint8)
+    through = cv2.multiply(spill, cv2.LUT(alpha, _THROUGH), scale=1 / 255, dtype=cv2.CV_16S)
+    return np.asarray(cv2.add(plane, through, dtype=cv2.CV_8U), np.uint8)
 
 
 def _inside(planes: Planes, alpha: Alpha8, x0: int, y0: int) -> tuple[int, int, int, int] | None:
