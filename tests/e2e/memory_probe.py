@@ -3,10 +3,11 @@
     python -m tests.e2e.memory_probe SHORT LONG PORTRAIT FOLDER
 
 prints JSON, by RPC: what the services hold more after each segment, what the calls for a whole video need more at once,
-and what the largest child needs more with the long video.
+what the largest child needs more with the long video, and by how much the peak of the whole tree rises.
 
-What is in use is counted, not what the C library keeps: its holes, and the arenas of ONNX Runtime, grow by leaps for
-about a thousand frames, then stay, and would drown a leak of two kilobytes a frame.
+The first three count what is in use, not what the C library keeps: its holes, and the arena of ONNX Runtime, are
+filled by leaps, which would drown a leak of two kilobytes a frame between any two looks. The last counts all that is
+there, and takes the median of all slopes between the peaks of two segments, which leaps do not move.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import ctypes
 import json
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ SEGMENT_FRAMES = 48
 SHORT_RUNS = 2
 LEAPS = 0.1
 """Share of the largest and of the smallest steps from segment to segment that is left out."""
+
+FILLING = 0.25
+"""Share of the first segments whose peaks are left out: heaps and arenas find their size."""
 
 BY_SEGMENT = ("AnalyseSegment", "RenderSegment")
 BY_VIDEO = ("Index", "Plan", "Assemble", "Verify")
@@ -60,11 +65,7 @@ def bytes_in_use() -> int:
 
 def private_bytes(pid: int) -> int:
     """Memory that one process shares with no other; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return sum(size for name, size in _sizes(pid, "smaps_rollup").items() if name.startswith("Private_"))
 
 
 def largest_child() -> int:
@@ -73,15 +74,39 @@ def largest_child() -> int:
     return max((private_bytes(child.pid) for nursery in nurseries for child in nursery.children()), default=0)
 
 
+def tree_bytes() -> int:
+    """Proportional set size of this process and all its children, as if nobody else on the machine had our libraries.
+
+    A page of a library is shared with every other Python here: a test run that ends beside us would raise our part by
+    50 MiB. So pages of files count whole, for the one process of the tree that maps most of them.
+    """
+    here = psutil.Process()
+    tree = [process.pid for process in (here, *here.children(recursive=True))]
+    files = max(_sizes(pid, "status").get("RssFile", 0) for pid in tree)
+    rollups = [_sizes(pid, "smaps_rollup") for pid in tree]
+    return files + sum(sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0) for sizes in rollups)
+
+
+def _sizes(pid: int, table: str) -> dict[str, int]:
+    """The figures of a table of a process that the kernel gives in KiB, in bytes; none if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/{table}").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    fields = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(kib) * 1024 for name, kib, _ in fields}
+
+
 @dataclass
 class Call:
-    """What was in use before, at most during and after one RPC, and by its largest child."""
+    """What was in use before, at most during and after one RPC, by its largest child, and at most by the whole tree."""
 
     rpc: str
     before: int
     most: int = 0
     after: int = 0
     child: int = 0
+    tree: int = 0
 
 
 class Watch:
@@ -115,6 +140,7 @@ class Watch:
                 call = self.calls[-1]
                 call.most = max(call.most, bytes_in_use())
                 call.child = max(call.child, largest_child())
+                call.tree = max(call.tree, tree_bytes())
                 wait_s = SEGMENTS_EVERY_S if call.rpc in BY_SEGMENT else EVERY_S
 
     async def watched(self, rpc: str, answer: Awaitable[Any]) -> Any:
@@ -180,12 +206,20 @@ def growth(few: list[Watch], many: Watch, more: int) -> dict[str, float]:
         steps = np.sort(np.diff([call.after for call in many.of(rpc)]))
         leaps = round(len(steps) * LEAPS)
         found[f"{rpc}, kept"] = float(steps[leaps : len(steps) - leaps].mean()) / SEGMENT_FRAMES
+        peaks = [call.tree for call in many.of(rpc)]
+        found[f"{rpc}, peak"] = slope(range(len(peaks)), peaks, skip=round(len(peaks) * FILLING)) / SEGMENT_FRAMES
     for rpc in BY_VIDEO:
         rises = [max(call.most - call.before for watch in of for call in watch.of(rpc)) for of in ([many], few)]
         found[f"{rpc}, at once"] = (rises[0] - rises[1]) / more
     for rpc in (*BY_SEGMENT, *BY_VIDEO):
         found[f"{rpc}, children"] = (max(call.child for call in many.of(rpc)) - small) / more
     return found
+
+
+def slope(at: Sequence[int], sizes: Sequence[int], *, skip: int = 0) -> float:
+    """The median of the slopes between any two of the points, but for the first few (Theil and Sen)."""
+    points = list(zip(at, sizes, strict=True))[skip:]
+    return float(np.median([(size - before) / (x - x0) for (x0, before), (x, size) in combinations(points, 2)]))
 
 
 if __name__ == "__main__":
