@@ -44,7 +44,8 @@ async def ingest(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process
         await serving(target, process)
         yield process, target
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         try:
             await asyncio.wait_for(process.wait(), 20)
         finally:
@@ -71,7 +72,10 @@ async def serving(target: str, process: asyncio.subprocess.Process) -> None:
 async def client(target: str, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """An upload in a process of its own, killed at the end of the block if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.uploader", target, str(path)), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.support.uploader", target, str(path)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         yield process
@@ -136,6 +140,30 @@ async def test_an_upload_survives_its_client_and_the_server_stays_small(mib: int
     assert stored.stat().st_size == mib * MiB
     print(f"{mib} MiB: {above / MiB:.1f} MiB above idle")
     assert above < MOST_ABOVE_IDLE
+
+
+@pytest.mark.slow
+async def test_an_upload_survives_its_server(tmp_path: Path) -> None:
+    """Killed in the middle of the stream, and while it makes one file of all parts."""
+    digest = write_noise(tmp_path / "large.bin", 64)
+    data = tmp_path / "data"
+    data.mkdir()
+    went_on_from = []
+    for killed_at in (0.3, 1.0, None):
+        async with ingest(data) as (server, target), client(target, tmp_path / "large.bin") as uploading:
+            while killed_at is not None and confirmed(data) < killed_at * 64 * MiB:
+                assert uploading.returncode is None
+                await asyncio.sleep(0.005)
+            if killed_at is not None:
+                server.kill()
+            said = (await asyncio.wait_for(uploading.communicate(), 60))[0].split()
+            went_on_from.append(int(said[0]))
+    assert said[1].decode() == digest
+    assert went_on_from[0] == 0
+    assert went_on_from[1] >= 0.3 * 64 * MiB
+    assert went_on_from[2] == 64 * MiB
+    (stored,) = (data / "objects").rglob("sha256-*")
+    assert stored.name == f"sha256-{digest}"
 
 
 async def settled(folder: Path) -> int:
