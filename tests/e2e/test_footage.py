@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from masquerade import facemesh
 from masquerade.timeline import SUBPIXELS
 from services.common.planes import digest
+from tests.clips import Plane, make_clip
 from tests.e2e.mesh_driver import BLUR, Driver, Indexed, Result, Seen, colour
 from tests.e2e.test_invariant_time import assert_times_are_the_sources
 from tests.support.passage import heard, planes_of
@@ -23,9 +24,9 @@ SIGNERS = ("signing_brother.mkv", "signing_eat.mkv", "signing_thanks.mkv")
 Footage = Callable[[str], Path]
 Swapped = Callable[[str], Awaitable[Result]]
 
-# Openings that vary by less, as a share of the face's width, are the landmark model's own noise: a fifth of a pixel
-# here, which already an encoder without any swap changes. The third talker does not blink.
-STILL = 0.003
+# Constant rate factors at which frames are encoded before landmarks are read. The landmark net reads the same eyes
+# another way behind each encoder: by a deviation of 0.0006 face widths, which is 0.07 px on these faces.
+ENCODINGS = (16, 18, 20)
 
 
 def source_planes(source: Indexed) -> NDArray[np.uint8]:
@@ -94,16 +95,50 @@ async def test_the_skull_on_a_hoodie_stays_as_it_is(swapped: Swapped) -> None:
 
 
 @pytest.mark.parametrize("name", TALKERS)
-async def test_lids_and_lips_of_the_result_follow_the_target(name: str, mesh: Driver, swapped: Swapped) -> None:
+async def test_lids_and_lips_of_the_result_follow_the_target(
+    name: str, mesh: Driver, swapped: Swapped, tmp_path: Path
+) -> None:
+    # The third talker does not blink: his lids move by 0.0022 face widths in three seconds, a quarter of a pixel. One
+    # reading of him correlates with another reading of the same planes by 0.92 only; after a swap that leaves all
+    # above the nose's tip to the target, sample by sample, by 0.84. No swap can show 0.9 in such a reading. So the
+    # net's noise is averaged out, over encodings and over a fifth of a second, and what is left is judged for all; and
+    # frame by frame what moves by more than the net's noise.
     result = await swapped(name)
     assert result.seen is not None
+    assert result.planes is not None
+    before = await readings(mesh, source_planes(result.source), result, tmp_path / "before.mp4")
+    after = await readings(mesh, result.planes, result, tmp_path / "after.mp4")
     again = await mesh.analyse(await mesh.add(result.file))
     for what, opening in (("eyes", eye_opening), ("lips", lip_opening)):
-        before, after = opening(result.seen), opening(again)
-        if before.std() > STILL:
-            assert np.corrcoef(before, after)[0, 1] >= 0.9, f"{what} of {name}"
-        else:
-            assert after.std() <= 1.2 * STILL, f"{what} of {name} move where the target's do not"
+        was, became = (np.stack([opening(seen) for seen in group]) for group in (before, after))
+        steady = np.corrcoef(steadied(was), steadied(became))[0, 1]
+        assert steady >= 0.9, f"{what} of {name}"
+        noise = np.sqrt(was.var(axis=0, ddof=1).mean())
+        if was.mean(axis=0).std() > 5 * noise:
+            assert np.corrcoef(opening(result.seen), opening(again))[0, 1] >= 0.9, f"{what} of {name}, frame by frame"
+
+
+async def readings(mesh: Driver, planes: NDArray[np.uint8], result: Result, path: Path) -> list[Seen]:
+    """What analysis sees of packed frames behind encoders of several qualities."""
+    width, height = result.source.index.width, result.source.index.height
+    bounds = [width * height, width * height * 5 // 4]
+
+    def draw(number: int, _width: int, _height: int) -> tuple[Plane, Plane, Plane]:
+        luma, u, v = np.split(planes[number], bounds)
+        half = (height // 2, width // 2)
+        return luma.reshape(height, width), u.reshape(half), v.reshape(half)
+
+    seen = []
+    for factor in ENCODINGS:
+        options = {"crf": str(factor), "preset": "veryfast"}
+        clip = make_clip(path, frames=len(planes), size=(width, height), options=options, draw=draw)
+        seen.append(await mesh.analyse(await mesh.add(clip)))
+    return seen
+
+
+def steadied(openings: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(frames - 4,): the mean of all readings over five frames."""
+    return np.convolve(openings.mean(axis=0), np.ones(5) / 5, "valid")
 
 
 def observed(seen: Seen) -> NDArray[np.float32]:
