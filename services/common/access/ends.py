@@ -49,7 +49,7 @@ class Ends(CallInterceptor):
                 raise over from None
             raise
         except GeneratorExit:
-            if limit.expired():
+            if limit.expired() and not context.cancelled():
                 # gRPC was waiting for its reader when the time was over: it only lets go of the handler then, and the
                 # caller would wait for an end that nobody tells.
                 with contextlib.suppress(grpc.aio.AbortError):
