@@ -79,10 +79,14 @@ def check(
         ConsentNotCovering: the record is about another use or other portraits.
     """
     for identity in sorted(set(identity_ids)):
-        row = connection.execute(
-            sa.select(identities).where(identities.c.tenant == tenant, identities.c.id == identity, ~is_pending())
-        ).first()
-        if row is None:
+        # An id with a NUL is nobody's, and nothing that PostgreSQL takes as text.
+        row = (
+            "\0" not in identity
+            and connection.execute(
+                sa.select(identities).where(identities.c.tenant == tenant, identities.c.id == identity, ~is_pending())
+            ).first()
+        )
+        if not row:
             missing: type[MasqueradeError] = ConsentRevoked if is_running else IdentityNotFound
             raise missing(identity=identity)
         used = {report.asset.removeprefix(ASSET) for report in reports(row.quality)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -36,7 +35,7 @@ from services.orchestrator.consents import check, resolve
 from services.orchestrator.identities.people import People
 from services.orchestrator.identities.withdrawing import ABANDONED_MS
 from services.orchestrator.progress import JobState
-from tests.support.people_house import ANNA, BOB, SECRET, PeopleHouse, people_house, portrait
+from tests.support.people_house import ANNA, BOB, SECRET, PeopleHouse, found_in, people_house, portrait
 
 SELF = job_pb2.Consent(method=job_pb2.CONSENT_METHOD_SELF)
 
@@ -158,7 +157,7 @@ async def test_assets_of_others_are_not_there(house: PeopleHouse) -> None:
     theirs = await house.asset(portrait(), tenant="bob")
     mine = await house.asset(portrait())
     with pytest.raises(AssetNotFound) as caught:
-        await house.ask("CreateIdentity", wanted(mine, theirs, "asset_x"))
+        await house.ask("CreateIdentity", wanted(mine, theirs, "asset_" + 26 * "x"))
     assert [each.field for each in caught.value.violations] == ["asset_ids[1]", "asset_ids[2]"]
     assert house.detector.asked == []
 
@@ -191,13 +190,28 @@ async def test_a_consent_says_what_it_must(consent: job_pb2.Consent, path: str, 
 
 
 async def test_all_that_is_wrong_is_said_at_once(house: PeopleHouse) -> None:
-    request = wanted("a", "a", consent=job_pb2.Consent(attested_by="x" * 201), name="n" * 201, request_id="r" * 201)
+    request = wanted(
+        "asset_a", "asset_a", "a", consent=job_pb2.Consent(attested_by="x" * 201), name="n" * 201, request_id="r" * 201
+    )
     with pytest.raises(ConsentRequired) as caught:
         await house.ask("CreateIdentity", request)
     named = {each.field for each in caught.value.violations}
-    assert named == {"name", "request_id", "asset_ids[1]", "consent.method", "consent.attested_by"}
+    paths = {"name", "request_id", "asset_ids[1]", "asset_ids[2]", "consent.method", "consent.attested_by"}
+    assert named == paths
     with pytest.raises(InvalidSpec):
         await house.ask("CreateIdentity", wanted())
+
+
+async def test_characters_that_no_text_has_are_refused_and_nobodys_id(house: PeopleHouse) -> None:
+    consent = job_pb2.Consent(method=job_pb2.CONSENT_METHOD_ATTESTED, statement="a\0", attested_by="b\0")
+    with pytest.raises(InvalidSpec) as caught:
+        await house.ask("CreateIdentity", wanted("asset_\0", consent=consent, name="n\0", request_id="\0"))
+    named = {each.field for each in caught.value.violations}
+    assert named == {"asset_ids[0]", "name", "request_id", "consent.statement", "consent.attested_by"}
+    with pytest.raises(IdentityNotFound):
+        await house.ask("GetIdentity", pb.GetIdentityRequest(id="idn_\0"))
+    with pytest.raises(IdentityNotFound):
+        await house.records.read(lambda c: check(c, "anna", ["idn_\0"], now_ms=2))
 
 
 async def test_a_drawn_face_comes_with_its_landmarks(house: PeopleHouse) -> None:
@@ -266,6 +280,7 @@ async def test_deleting_erases_the_face_and_stops_the_jobs_that_use_it(house: Pe
     await house.ask("DeleteIdentity", pb.DeleteIdentityRequest(id=made.id))
     assert {job for _, job, _ in house.stopped} == {running, waiting}
     assert all(isinstance(error, ConsentRevoked) for _, _, error in house.stopped)
+    assert house.faces_at_stop == [1, 1], "else a job would fail because of a face that is missing"
     for job in (running, waiting, failed):
         assert await house.stages(job) == set()
     assert await house.stages(done) == {"index", "finalise"}
@@ -386,14 +401,3 @@ async def test_no_byte_of_a_face_is_left_in_the_database_the_folder_or_the_logs(
         assert found_in(house.folder, word) == []
         assert word.decode("latin-1") not in caplog.text
     assert (house.folder / "records.sqlite").stat().st_size > 0
-
-
-def found_in(folder: Path, word: bytes) -> list[str]:
-    """Files, the database and its journal among them, that hold a word or are named by it."""
-    found = []
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            if word in path.read_bytes() or word in os.fsencode(path):
-                found.append(str(path))
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,17 @@ def portrait(canary: str = "") -> bytes:
     noise = np.random.default_rng(secrets.randbits(64)).integers(0, 256, (40, 40, 3), np.uint8)
     Image.fromarray(noise).save(file, "PNG", pnginfo=said)
     return file.getvalue()
+
+
+def found_in(folder: Path, word: bytes) -> list[str]:
+    """Files, databases and their journals among them, that hold a word or are named by it."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            if word in path.read_bytes() or word in os.fsencode(path):
+                found.append(str(path))
+    return found
 
 
 class ToyDetector(DetectorServiceServicer):
@@ -114,6 +126,8 @@ class PeopleHouse:
     stub: Any
     stopped: list[tuple[str, str, errors.MasqueradeError]] = field(default_factory=list)
     stop_fails: Exception | None = None
+    faces_at_stop: list[int] = field(default_factory=list)
+    """Objects of identities that were still there when a job was told to stop."""
 
     async def ask(self, method: str, request: Any, *, who: Caller = ANNA) -> Any:
         """Call a method as somebody."""
@@ -188,6 +202,7 @@ class PeopleHouse:
 
     async def stop(self, tenant: str, job: str, error: errors.MasqueradeError) -> None:
         """What the book of jobs does: the job is failed, and nothing of it runs any more."""
+        self.faces_at_stop.append(len(await self.store.list(f"{tenant}/identities")))
         if self.stop_fails is not None:
             raise self.stop_fails
         self.stopped.append((tenant, job, error))

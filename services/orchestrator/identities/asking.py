@@ -18,6 +18,7 @@ MOST_STATEMENT_CHARACTERS = 1000
 MOST_SCOPES = 16
 
 _SCOPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_ASSET = re.compile(r"asset_[a-z0-9]{1,34}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,16 @@ class IdentityRequest:
 
     def _own_problems(self) -> Iterator[tuple[str, str]]:
         for path, text in (("name", self.name), ("request_id", self.request_id)):
-            if len(text) > MOST_CHARACTERS:
-                yield path, f"{len(text)} characters; at most {MOST_CHARACTERS}"
+            yield from _text_problems(path, text, MOST_CHARACTERS)
         if not 1 <= len(self.asset_ids) <= MAX_PICTURES:
             yield "asset_ids", f"{len(self.asset_ids)} portraits; 1 to {MAX_PICTURES} are needed"
         for number, asset in enumerate(self.asset_ids):
             if self.asset_ids.index(asset) != number:
                 yield f"asset_ids[{number}]", "is there twice"
+            if not _ASSET.fullmatch(asset):
+                yield f"asset_ids[{number}]", "is no id of an asset"
+        if self.is_drawn and not _ASSET.fullmatch(self.landmarks_asset_id):
+            yield "landmarks_asset_id", "is no id of an asset"
         if self.is_drawn and len(self.asset_ids) > 1:
             yield "landmarks_asset_id", "a drawn face has exactly one portrait"
 
@@ -85,12 +89,17 @@ class IdentityRequest:
             yield "consent.statement", "attested consent needs the words that were attested"
         if consent.method == "synthetic" and not self.is_drawn:
             yield "consent.method", "synthetic is for drawn faces, whose landmarks are given"
-        if len(consent.statement) > MOST_STATEMENT_CHARACTERS:
-            yield "consent.statement", f"{len(consent.statement)} characters; at most {MOST_STATEMENT_CHARACTERS}"
-        if len(consent.attested_by) > MOST_CHARACTERS:
-            yield "consent.attested_by", f"{len(consent.attested_by)} characters; at most {MOST_CHARACTERS}"
+        yield from _text_problems("consent.statement", consent.statement, MOST_STATEMENT_CHARACTERS)
+        yield from _text_problems("consent.attested_by", consent.attested_by, MOST_CHARACTERS)
         if len(consent.scopes) > MOST_SCOPES:
             yield "consent.scopes", f"{len(consent.scopes)} uses; at most {MOST_SCOPES}"
         for number, scope in enumerate(consent.scopes):
             if not _SCOPE.fullmatch(scope):
                 yield f"consent.scopes[{number}]", "is no plain name in small letters"
+
+
+def _text_problems(path: str, text: str, most: int) -> Iterator[tuple[str, str]]:
+    if len(text) > most:
+        yield path, f"{len(text)} characters; at most {most}"
+    if "\0" in text:
+        yield path, "holds a character that no text has"

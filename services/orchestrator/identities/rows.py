@@ -85,6 +85,9 @@ def one(connection: sa.Connection, tenant: str, identity: str) -> Any | None:
     Columns of the consent have the names `method`, `statement`, `attested_by`, `scopes`, `portraits`, `expires_ms`,
     `revoked_ms`.
     """
+    if "\0" in identity:
+        # Nobody's id, and nothing that PostgreSQL takes as text.
+        return None
     return connection.execute(visible(tenant).where(identities.c.id == identity)).first()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -120,29 +120,27 @@ class Withdrawing:
         await self._records.write(mark)
 
     async def _erase(self, tenant: str, identity: str, *, actor: str) -> None:
-        """The face itself first, so that nothing can be made with it any more; then what was made with it."""
+        """Stop what uses the face, erase the face, then all that was made with it.
+
+        A job that does not stop saves neither the face nor the other jobs' data; it is told of at the end.
+        """
+        running = [job for job, state in await self._jobs(tenant, identity) if state not in FINAL]
+        revoked = ConsentRevoked(identity=identity)
+        failed = await _each(running, lambda job: self._stop(tenant, job, revoked))
         await erase_identity(self._store, self._records, tenant, identity, actor=actor)
-        found = await self._records.read(lambda connection: jobs_using(connection, tenant, identity))
-        free = asyncio.Semaphore(_JOBS_AT_ONCE)
+        # Looked at again: one may have succeeded while it was told to stop.
+        stopped = {job: state for job, state in await self._jobs(tenant, identity) if job not in failed}
 
-        async def erase(job: str, state: JobState) -> None:
-            async with free:
-                await self._erase_job(tenant, job, state, identity=identity, actor=actor)
+        async def erase(job: str) -> None:
+            reach = Reach.FACES if stopped[job] is JobState.SUCCEEDED else Reach.ALL
+            await erase_face_data(self._store, self._records, tenant, job, reach=reach, actor=actor)
 
-        ended = await asyncio.gather(*(erase(job, state) for job, state in found), return_exceptions=True)
-        # All of them are tried before the first that failed is told of.
-        for each in ended:
-            if isinstance(each, BaseException):
-                raise each
+        failed |= await _each(list(stopped), erase)
+        for error in failed.values():
+            raise error
 
-    async def _erase_job(self, tenant: str, job: str, state: JobState, *, identity: str, actor: str) -> None:
-        if state not in FINAL:
-            await self._stop(tenant, job, ConsentRevoked(identity=identity))
-            # It may have succeeded while it was told to stop.
-            after = await self._records.read(lambda connection: jobs_using(connection, tenant, identity))
-            state = dict(after).get(job, state)
-        reach = Reach.FACES if state is JobState.SUCCEEDED else Reach.ALL
-        await erase_face_data(self._store, self._records, tenant, job, reach=reach, actor=actor)
+    async def _jobs(self, tenant: str, identity: str) -> list[tuple[str, JobState]]:
+        return await self._records.read(lambda connection: jobs_using(connection, tenant, identity))
 
     def _erased(self, connection: sa.Connection, tenant: str, identity: str) -> Any:
         mine = sa.and_(identities.c.tenant == tenant, identities.c.id == identity)
@@ -177,3 +175,15 @@ class Withdrawing:
 
     def _forget(self, connection: sa.Connection, identity: str) -> None:
         connection.execute(sa.delete(identities).where(identities.c.id == identity, is_pending()))
+
+
+async def _each(jobs: Sequence[str], work: Callable[[str], Awaitable[None]]) -> dict[str, BaseException]:
+    """Do something with all jobs, some at a time; gives the errors of those with which it failed."""
+    free = asyncio.Semaphore(_JOBS_AT_ONCE)
+
+    async def one_job(job: str) -> None:
+        async with free:
+            await work(job)
+
+    ended = await asyncio.gather(*map(one_job, jobs), return_exceptions=True)
+    return {job: error for job, error in zip(jobs, ended, strict=True) if error is not None}
