@@ -152,7 +152,7 @@ class Finishing:
         raise conflict(begun, "the same bytes are being deleted", confirmed_bytes=begun.size_bytes)
 
     async def _drop(self, begun: Begun, prefix: str) -> None:
-        await self._records.write(lambda connection: rows.delete_upload(connection, begun))
+        await self._records.write(lambda connection: rows.delete_upload(connection, begun, rows.is_unfinished()))
         await self._store.delete_prefix(prefix)
 
     @contextlib.contextmanager

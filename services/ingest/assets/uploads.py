@@ -99,6 +99,10 @@ class Uploads:
             await self._tell(Entry(tenant, actor, "asset.stored", "", REFUSED, {"reason": error.reason}))
             raise
         prefix = parts_prefix(tenant, upload_id, begun.created_ms, self._secret)
+        if begun.asset is not None and asset is None and await self.store.stat(part_key(prefix, 0)) is None:
+            # What it brought was deleted since: it begins anew.
+            await self.records.write(lambda connection: rows.delete_upload(connection, begun, rows.is_unfinished()))
+            return await self.begin(tenant, actor, name=name, upload_id=upload_id, size_bytes=size_bytes)
         return Upload(self, begun, asset, prefix=prefix, actor=actor)
 
     async def _tell(self, refusal: Entry) -> None:

@@ -285,6 +285,16 @@ async def test_deleting_forgets_the_uploads_too(shelf: Shelf) -> None:
     assert await shelf.objects() == []
 
 
+async def test_an_upload_whose_asset_was_swept_by_another_service_begins_anew(shelf: Shelf) -> None:
+    asset = await (await shelf.filled()).finish(DIGEST)
+    await shelf.records.write(lambda connection: connection.execute(sa.delete(assets)))
+    await shelf.store.delete(asset.key)
+    again = await shelf.begin()
+    assert (again.asset, again.confirmed_bytes) == (None, 0)
+    await again.add(0, TEXT)
+    assert (await again.finish(DIGEST)).id == asset.id
+
+
 JOB = "job_" + "a2" * 13
 
 
