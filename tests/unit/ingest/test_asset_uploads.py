@@ -295,6 +295,28 @@ async def test_an_upload_whose_asset_was_swept_by_another_service_begins_anew(sh
     assert (await again.finish(DIGEST)).id == asset.id
 
 
+async def test_bytes_that_are_deleted_while_they_are_stored_again_are_put_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(shelf.records, shelf.store, ended_states=())
+    asset = await (await shelf.filled("first")).finish(DIGEST)
+    second = await shelf.filled("second")
+    put_file, puts = shelf.store.put_file, []
+
+    async def put_and_lose(key: str, path: Path) -> Any:
+        puts.append(key)
+        info = await put_file(key, path)
+        if len(puts) == 1:
+            await library.delete("t", asset.id, actor="me")
+        return info
+
+    monkeypatch.setattr(shelf.store, "put_file", put_and_lose)
+    assert (await second.finish(DIGEST)).id == asset.id
+    assert len(puts) == 2
+    assert await shelf.objects() == [asset.key]
+    assert len(await shelf.rows(assets)) == 1
+
+
 JOB = "job_" + "a2" * 13
 
 
