@@ -359,7 +359,12 @@ async def test_an_enrolment_that_nobody_finished_is_taken_up_or_erased(house: Pe
     people = People(house.records, house.store, None, secret=SECRET, stop=house.stop)  # type: ignore[arg-type]
     assert await people.sweep() == 0
     old = row.created_ms - ABANDONED_MS - 1
-    await house.records.write(lambda c: c.execute(sa.update(identities).values(created_ms=old)))
+    aged = sa.update(identities).values(created_ms=old)
+    await house.records.write(lambda c: c.execute(aged))
+    with pytest.raises(Unavailable):
+        await house.ask("CreateIdentity", wanted(asset))
+    assert await people.sweep() == 0, "somebody has taken it up again"
+    await house.records.write(lambda c: c.execute(aged))
     assert await people.sweep() == 1
     assert await rows(house, identities) == []
     assert await house.store.list("anna/identities") == []

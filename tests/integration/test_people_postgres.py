@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from masquerade.v1 import identity_pb2 as pb
 from masquerade.v1 import job_pb2
@@ -22,6 +23,7 @@ from services.common.records.database import Records
 from services.common.records.tables import consents, identities, job_identities, jobs
 from services.orchestrator.consents import check
 from services.orchestrator.progress import JobState
+from services.standalone.cli.main import app
 from tests.support.people_house import PeopleHouse, people_house, portrait
 from tests.support.postgres import PostgresServer, requires_postgres
 
@@ -78,6 +80,19 @@ async def test_the_first_wrong_entry_is_named(database: str, postgres: PostgresS
     assert broken is not None
     assert broken.sequence == 4
     await records.close()
+
+
+def test_the_command_verifies_it_too(database: str) -> None:
+    async def fill() -> None:
+        records = Records(database)
+        await records.open()
+        await write(records, Entry("t", "a", "job.state", "1"))
+        await records.close()
+
+    asyncio.run(fill())
+    told = CliRunner().invoke(app, ["audit", "verify", "--database", database])
+    assert told.exit_code == 0
+    assert told.stdout.startswith("1 entries")
 
 
 async def test_twins_at_two_doors_make_one_identity(replicas: list[PeopleHouse]) -> None:

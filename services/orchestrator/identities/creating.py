@@ -107,6 +107,9 @@ class _Making:
         self._asked.check_time(self._now_ms)
         portraits = self._portraits(connection)
         self._insert(connection, portraits)
+        # One that was left behind is somebody's again, and not to be swept under their hands.
+        mine = sa.and_(identities.c.id == self.id, is_pending())
+        connection.execute(sa.update(identities).where(mine).values(created_ms=self._now_ms))
         return None, portraits
 
     def end(self, connection: sa.Connection, enrolled: Enrolled) -> Any:

@@ -165,16 +165,15 @@ class Withdrawing:
         return [(row.tenant, row.id) for row in rows]
 
     def _abandoned(self, connection: sa.Connection) -> list[tuple[str, str]]:
-        """Still being enrolled, long after it began."""
-        rows = connection.execute(
-            sa.select(identities.c.tenant, identities.c.id).where(
-                is_pending(), identities.c.created_ms < self._clock() - ABANDONED_MS
-            )
-        )
+        rows = connection.execute(sa.select(identities.c.tenant, identities.c.id).where(self._is_abandoned()))
         return [(row.tenant, row.id) for row in rows]
 
     def _forget(self, connection: sa.Connection, identity: str) -> None:
-        connection.execute(sa.delete(identities).where(identities.c.id == identity, is_pending()))
+        connection.execute(sa.delete(identities).where(identities.c.id == identity, self._is_abandoned()))
+
+    def _is_abandoned(self) -> sa.ColumnElement[bool]:
+        """Still being enrolled, long after it began."""
+        return sa.and_(is_pending(), identities.c.created_ms < self._clock() - ABANDONED_MS)
 
 
 async def _each(jobs: Sequence[str], work: Callable[[str], Awaitable[None]]) -> dict[str, BaseException]:
