@@ -140,16 +140,21 @@ class Watch:
                 call = self.calls[-1]
                 call.most = max(call.most, bytes_in_use())
                 call.child = max(call.child, largest_child())
-                call.tree = max(call.tree, tree_bytes())
-                wait_s = SEGMENTS_EVERY_S if call.rpc in BY_SEGMENT else EVERY_S
+                wait_s = EVERY_S
+                if call.rpc in BY_SEGMENT:
+                    call.tree = max(call.tree, tree_bytes())
+                    wait_s = SEGMENTS_EVERY_S
 
     async def watched(self, rpc: str, answer: Awaitable[Any]) -> Any:
         """Await one RPC and keep its figures."""
-        call = Call(rpc, bytes_in_use())
+        before = bytes_in_use()
+        # A call may be over before anybody looks at it.
+        call = Call(rpc, before, most=before)
         self.calls.append(call)
         self._begins.set()
         answered = await answer
         call.after = bytes_in_use()
+        call.most = max(call.most, call.after)
         return answered
 
     def of(self, rpc: str) -> list[Call]:
