@@ -67,7 +67,7 @@ class IdentityServiceServicer:
     """
 
     def CreateIdentity(self, request, context):
-        """Enrols portraits.
+        """Enrols portraits. Portraits that cannot be used are all named, as violations of asset_ids[i].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteIdentity(self, request, context):
-        """Erases portraits, textures and embeddings everywhere.
+        """Erases portraits, textures and embeddings everywhere; jobs that use the face stop without a result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,13 +34,13 @@ class IdentityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     CreateIdentity: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateIdentityRequest, _identity_pb2.CreateIdentityResponse]
-    """Enrols portraits."""
+    """Enrols portraits. Portraits that cannot be used are all named, as violations of asset_ids[i]."""
     GetIdentity: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetIdentityRequest, _identity_pb2.GetIdentityResponse]
     """One identity."""
     ListIdentities: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListIdentitiesRequest, _identity_pb2.ListIdentitiesResponse]
     """Identities, newest first."""
     DeleteIdentity: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeleteIdentityRequest, _identity_pb2.DeleteIdentityResponse]
-    """Erases portraits, textures and embeddings everywhere."""
+    """Erases portraits, textures and embeddings everywhere; jobs that use the face stop without a result."""
     RevokeConsent: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeConsentRequest, _identity_pb2.RevokeConsentResponse]
     """Withdraws the consent: jobs that use the face stop without a result, and its data is erased."""
 
@@ -50,13 +50,13 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateIdentity: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateIdentityRequest, _identity_pb2.CreateIdentityResponse]  # type: ignore[assignment]
-    """Enrols portraits."""
+    """Enrols portraits. Portraits that cannot be used are all named, as violations of asset_ids[i]."""
     GetIdentity: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetIdentityRequest, _identity_pb2.GetIdentityResponse]  # type: ignore[assignment]
     """One identity."""
     ListIdentities: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListIdentitiesRequest, _identity_pb2.ListIdentitiesResponse]  # type: ignore[assignment]
     """Identities, newest first."""
     DeleteIdentity: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeleteIdentityRequest, _identity_pb2.DeleteIdentityResponse]  # type: ignore[assignment]
-    """Erases portraits, textures and embeddings everywhere."""
+    """Erases portraits, textures and embeddings everywhere; jobs that use the face stop without a result."""
     RevokeConsent: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeConsentRequest, _identity_pb2.RevokeConsentResponse]  # type: ignore[assignment]
     """Withdraws the consent: jobs that use the face stop without a result, and its data is erased."""
 
@@ -69,7 +69,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.CreateIdentityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.CreateIdentityResponse, _abc.Awaitable[_identity_pb2.CreateIdentityResponse]]:
-        """Enrols portraits."""
+        """Enrols portraits. Portraits that cannot be used are all named, as violations of asset_ids[i]."""
 
     @_abc_1.abstractmethod
     def GetIdentity(
@@ -93,7 +93,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.DeleteIdentityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.DeleteIdentityResponse, _abc.Awaitable[_identity_pb2.DeleteIdentityResponse]]:
-        """Erases portraits, textures and embeddings everywhere."""
+        """Erases portraits, textures and embeddings everywhere; jobs that use the face stop without a result."""
 
     @_abc_1.abstractmethod
     def RevokeConsent(
