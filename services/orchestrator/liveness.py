@@ -96,12 +96,13 @@ class Liveness:
             InvalidSetting: another living process has this name, or PostgreSQL is too old.
             Unavailable: the database does not answer.
         """
-        # The session of a process of this name that died a moment ago may still be there.
-        until = time.monotonic() + max(PATIENCE_S, 2 * self._lease_s)
+        began = time.monotonic()
         while not self._retake():
-            if time.monotonic() >= until:
-                if self._connection is None:
-                    raise Unavailable(peer="the engine's database")
+            waited_s = time.monotonic() - began
+            if self._connection is None and waited_s >= PATIENCE_S:
+                raise Unavailable(peer="the engine's database")
+            # The session of a process of this name that died a moment ago may still be there, for as long as a lease.
+            if self._connection is not None and waited_s >= 2 * self._lease_s + _PAUSE_S:
                 self._drop()
                 raise InvalidSetting(
                     setting="executor",

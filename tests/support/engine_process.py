@@ -42,6 +42,8 @@ def executions(folder: Path) -> list[Execution]:
     for line in (folder / "log").read_text().splitlines() if (folder / "log").exists() else []:
         kind, job, segment, process, at = line.split()
         key = (job, int(segment), int(process))
+        if kind == "collected":
+            continue
         if kind == "began":
             if key in open_:  # the same process was given it once more
                 found.append(Execution(*key, open_[key], None))
@@ -109,7 +111,15 @@ def bodies(folder: Path) -> dict[str, Body]:
             for n in range(int(str(spec["segments"])))
         ]
         answers = await steps.each("work", "segment", items, ended=ended)
-        note("replayed", steps.job, 0) if spec.get("says_replayed") else None
+        if spec.get("hold_s"):
+            note("collected", steps.job, -1)
+            hold_s = float(str(spec["hold_s"]))
+
+            async def hold() -> JsonObject:
+                await asyncio.sleep(hold_s)
+                return {}
+
+            await steps.call("hold", hold)
         return {"sum": sum(int(str(answer["n"])) for answer in answers), "told": told}
 
     return {"segment": segment, "count": count}

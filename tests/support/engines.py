@@ -37,14 +37,15 @@ class Engines:
             "jobs": jobs or [],
             "until": until,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.engine_process", json.dumps(plan)],
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / f"{name}.err").open("a"),
-            text=True,
-        )
+        with (self.folder / f"{name}.err").open("a") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.engine_process", json.dumps(plan)],
+                cwd=REPOSITORY,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         self.processes[name] = process
         return process
 
@@ -60,6 +61,8 @@ class Engines:
         process = self.processes[name]
         process.kill()
         process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
         self.killed[process.pid] = time.monotonic()
 
     def signal(self, name: str, number: int) -> None:
@@ -68,8 +71,11 @@ class Engines:
 
     def outcome(self, name: str, *, seconds: float = 60) -> list[dict[str, Any]]:
         """What one that runs until its jobs are done said of them."""
-        out, _ = self.processes[name].communicate(timeout=seconds)
-        assert self.processes[name].returncode == 0, (out, self.said(name))
+        process = self.processes[name]
+        assert process.stdout is not None
+        # Not communicate: what was read along with the first line would be lost. So little fits into the pipe.
+        assert process.wait(timeout=seconds) == 0, self.said(name)
+        out = process.stdout.read()
         return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
     def said(self, name: str) -> str:
