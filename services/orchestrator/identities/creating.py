@@ -16,7 +16,7 @@ from services.common.access.callers import Caller
 from services.common.audit.chain import Entry
 from services.common.audit.log import append
 from services.common.error_table import Exit
-from services.common.errors import AssetNotFound, MasqueradeError, RequestIdReused, Violation
+from services.common.errors import AssetNotFound, IdentityNotFound, MasqueradeError, RequestIdReused, Violation
 from services.common.records.database import Records, insert_or_ignore, next_number
 from services.common.records.tables import assets, identities
 from services.common.store.objects import ObjectStore, keyed_digest
@@ -136,7 +136,11 @@ class _Making:
             connection.execute(sa.update(identities).where(identities.c.id == self.id).values(consent=consent))
             details = {"consent": consent, "portraits": list(self._asked.asset_ids), "object": enrolled.digest}
             append(connection, Entry(tenant, actor, "identity.created", self.id, details=details))
-        return one(connection, tenant, self.id)
+        row = one(connection, tenant, self.id)
+        if row is None:
+            # A twin has made it, and somebody deleted it since.
+            raise IdentityNotFound(identity=self.id)
+        return row
 
     def give_up(self, connection: sa.Connection) -> bool:
         """Take the row back; False if a twin has finished it."""
