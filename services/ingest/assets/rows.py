@@ -87,7 +87,9 @@ def keep_asset(
     is_new = False
     # A row that stood in the way may be deleted by another before it is touched; then there is room for ours.
     while not (is_new or connection.execute(touch).rowcount):
-        is_new = bool(connection.execute(insert_or_ignore(connection, assets).values(**row)).rowcount)
+        # Not its rowcount: on PostgreSQL an insert tells none.
+        insert = insert_or_ignore(connection, assets).values(**row).returning(assets.c.id)
+        is_new = connection.execute(insert).first() is not None
     kept = find_asset(connection, tenant, asset)
     assert kept is not None, "this transaction wrote it"
     return kept, is_new
