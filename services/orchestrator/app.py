@@ -73,6 +73,8 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
             workers=chosen.segments_at_once,
             jobs=chosen.jobs_at_once,
             segment_attempts=chosen.segment_attempts,
+            tenant_workers=chosen.tenant_segments_at_once or None,
+            dead_after_s=chosen.dead_after_s,
         )
     )
     ending = Ending(

@@ -126,7 +126,7 @@ class Retention:
         if connection.execute(sa.update(counters).where(mine).values(value=now)).rowcount:
             return True
         insert = insert_or_ignore(connection, counters).values(name=_TURN, value=now)
-        return bool(connection.execute(insert).rowcount)
+        return connection.execute(insert.returning(counters.c.name)).first() is not None
 
     def _expired(self, connection: sa.Connection) -> Sequence[JobRow]:
         due = sa.and_(jobs.c.expires_ms < events.now_ms(), jobs.c.state >= int(JobState.SUCCEEDED))

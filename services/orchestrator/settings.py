@@ -28,6 +28,12 @@ class OrchestratorSettings(ServiceSettings):
     replicas: int = Field(default=1, ge=1, le=1024)
     """Orchestrators that share the database: so many times the jobs above run at once."""
 
+    tenant_segments_at_once: int = Field(default=0, ge=0, le=1024)
+    """Segments of one tenant in flight in this process; 0 lets one have all while nobody else waits."""
+
+    dead_after_s: float = Field(default=30.0, gt=0)
+    """Seconds without a sign of life after which others take over what a process was running. On PostgreSQL."""
+
     tenant_jobs: int = Field(default=4, ge=1, le=1024)
     """Jobs of one tenant in flight, over all processes; more of them wait."""
 

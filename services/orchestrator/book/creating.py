@@ -165,7 +165,8 @@ def _insert(connection: sa.Connection, new: NewJob, now: int) -> bool:
         created_ms=now,
         changed_ms=now,
     )
-    return bool(connection.execute(insert).rowcount)
+    # Not its rowcount: on PostgreSQL an insert tells none.
+    return connection.execute(insert.returning(jobs.c.id)).first() is not None
 
 
 def _insert_uses(connection: sa.Connection, new: NewJob, now: int) -> None:
