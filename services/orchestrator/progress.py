@@ -68,8 +68,11 @@ class _Stage:
     done: int = 0
     """Frames of finished segments."""
 
+    finished: list[int] = field(default_factory=list)
+    """How many frames were done at the end of each finished segment."""
+
     live: float = 0.0
-    """The same and those of segments in flight; never less."""
+    """The same as `done` and those of segments in flight; never less."""
 
     marks: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -117,6 +120,7 @@ class Board:
         stage = self._stages.get(job)
         if stage is not None:
             stage.done = min(stage.done + frames, stage.total)
+            stage.finished.append(stage.done)
             # A segment that was found finished passed no counter.
             stage.live = max(stage.live, stage.done)
             self.ring(job)
@@ -146,6 +150,16 @@ class Board:
         rate = (done - before) / (now - began) if now > began else 0.0
         left = (stage.total - done) / rate if rate > 0 else None
         return Snapshot(stage.state, done, stage.total, rate, left, stage.attempt)
+
+    def since(self, job: str, sequence: int) -> list[Snapshot]:
+        """Places of a job of this process from a number on: ends of segments, and where it is now."""
+        now = self.look(job)
+        stage = self._stages.get(job)
+        if now is None or stage is None:
+            return []
+        ends = [Snapshot(stage.state, done, stage.total, attempt=stage.attempt) for done in stage.finished]
+        places = {place.sequence: place for place in [*ends, now] if place.sequence >= sequence}
+        return [places[number] for number in sorted(places)]
 
     def bell(self, job: str) -> asyncio.Event:
         """Rings at the next change of a job. Taken before looking, so that no change falls between look and wait."""

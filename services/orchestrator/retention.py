@@ -75,7 +75,7 @@ class Retention:
             # Replicas that started together do not sweep together.
             await asyncio.sleep(self._rules.sweep_s * random.uniform(0.5, 1.0))
             try:
-                if await self._records.write(self._takes_turn):
+                if await self._records.write(self.takes_turn):
                     await self.sweep()
             except MasqueradeError as error:
                 log.warning("a sweep broke off", extra={"fields": {"reason": error.reason, "what": str(error)}})
@@ -117,7 +117,7 @@ class Retention:
         except (JobNotFound, JobStateForbids):
             log.info("a job was deleted or taken up before it was swept", extra={"job": row.id})
 
-    def _takes_turn(self, connection: sa.Connection) -> bool:
+    def takes_turn(self, connection: sa.Connection) -> bool:
         """Whether this replica sweeps now: none has since half a pause ago."""
         if connection.dialect.name == "sqlite":
             return True

@@ -66,16 +66,16 @@ async def watch(
         while is_read:
             await _rung(bell, LOOK_S)
             has_rung, bell = bell.is_set(), board.bell(job)
-            live = board.look(job)
+            here = board.look(job)
             since = time.monotonic() - read_at
-            if live is None:
+            if here is None:
                 is_read = not has_rung and since < POLL_S
-            elif live.sequence >= following and (live.attempt, live.state) != (row.attempt, row.state):
+            elif here.sequence >= following and (here.attempt, here.state) != (row.attempt, row.state):
                 # It is in a state of which the row, and perhaps those before it, were not told yet.
                 is_read = False
             else:
                 is_read = since < READ_S
-                if live.sequence >= following:
+                for live in board.since(job, following):
                     yield live
                     following = live.sequence + 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,13 @@ from services.common.errors import Unavailable
 from services.common.records.database import Records
 from services.common.store.folder import FolderStore
 from services.orchestrator import admitting
-from services.orchestrator.admitting import Admitter
-from services.orchestrator.book import admission, moving, rows
+from services.orchestrator.book import admission, moving
 from services.orchestrator.book.admission import Limits, Waiting, choose
-from services.orchestrator.ending import Ending, Keeping
-from services.orchestrator.engine import Engine, JsonObject, Run, RunStatus, Standing
+from services.orchestrator.engine import RunStatus
 from services.orchestrator.failures import Failure
-from services.orchestrator.in_flight import InFlight
-from services.orchestrator.keys import json_digest
-from services.orchestrator.ledger import BookLedger
-from services.orchestrator.progress import Board, JobState
+from services.orchestrator.progress import JobState
 from tests.support.book import ended, made
+from tests.support.desk import Desk
 from tests.support.postgres import PostgresServer, requires_postgres
 
 DATABASES = ["sqlite", pytest.param("postgres", marks=requires_postgres)]
@@ -81,71 +77,6 @@ def test_no_limit_is_passed_and_no_place_stays_empty(
         passed = [(each.priority, each.number) for each in waiting(*jobs) if each.tenant == tenant and each in left]
         assert own == sorted(own)
         assert not own or not passed or max(own) < min(passed)
-
-
-class ToyEngine:
-    """Runs nothing: a test says what became of each attempt."""
-
-    def __init__(self) -> None:
-        self.runs: dict[tuple[str, int], Run] = {}
-        self.submitted: list[str] = []
-        self.bodies: list[str] = []
-        self.cancelled: list[str] = []
-        self.is_away = False
-
-    async def submit(self, job: str, body: str, spec: JsonObject, **options: Any) -> Run:
-        if self.is_away:
-            raise Unavailable(peer="engine")
-        self.submitted.append(job)
-        self.bodies.append(body)
-        attempt = int(options["attempt"])
-        fresh = Run(job, options["tenant"], attempt, RunStatus.QUEUED, json_digest(spec), options["number"], 1, spec)
-        return self.runs.setdefault((job, attempt), fresh)
-
-    def finish(self, job: str, status: RunStatus, *, attempt: int = 0, **outcome: Any) -> None:
-        """An attempt ends."""
-        known = self.runs[job, attempt]
-        self.runs[job, attempt] = Run(
-            job, known.tenant, attempt, status, known.digest, known.number, 1, known.spec, 1, **outcome
-        )
-
-    async def get(self, job: str) -> Run | None:
-        mine = [run for (name, _), run in self.runs.items() if name == job]
-        return max(mine, key=lambda run: run.attempt, default=None)
-
-    async def statuses(self, jobs: Sequence[str]) -> Mapping[str, Standing]:
-        found = {job: await self.get(job) for job in jobs}
-        return {job: Standing(run.attempt, run.status) for job, run in found.items() if run is not None}
-
-    async def cancel(self, job: str) -> None:
-        self.cancelled.append(job)
-        run = await self.get(job)
-        if run is not None and not run.status.is_final:
-            self.finish(job, RunStatus.CANCELLED, attempt=run.attempt)
-
-    def on_end(self, callback: Callable[[str], None]) -> None: ...
-
-
-class Desk:
-    """A book, a toy engine, and what stands between them."""
-
-    def __init__(self, records: Records, store: FolderStore, limits: Limits) -> None:
-        self.records, self.engine = records, ToyEngine()
-        engine: Engine = self.engine  # type: ignore[assignment]
-        self.ending = Ending(
-            records=records,
-            engine=engine,
-            store=store,
-            board=Board(),
-            ledger=BookLedger(records),
-            keeping=Keeping(),
-            in_flight=InFlight(),
-        )
-        self.admitter = Admitter(records=records, engine=engine, ending=self.ending, limits=limits)
-
-    async def row(self, job: str) -> rows.JobRow:
-        """A job."""
-        return await self.records.read(lambda connection: rows.one(connection, job))
 
 
 @pytest.fixture(params=DATABASES)
