@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from masquerade.v1 import media_pb2 as masquerade_dot_v1_dot_media__pb2
+from masquerade.v1 import swapper_pb2 as masquerade_dot_v1_dot_swapper__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emasquerade/v1/compositor.proto\x12\rmasquerade.v1\x1a\x19masquerade/v1/media.proto\"\xb4\x01\n\x0e\x45ncodeSettings\x12\x16\n\tcontainer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06preset\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03\x63rf\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x14\n\x07\x62\x66rames\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x14\n\x07threads\x18\x05 \x01(\rH\x04\x88\x01\x01\x42\x0c\n\n_containerB\t\n\x07_presetB\x06\n\x04_crfB\n\n\x08_bframesB\n\n\x08_threads\"\x8f\x01\n\x10RenderBackground\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.masquerade.v1.BackgroundKind\x12\x11\n\tasset_key\x18\x02 \x01(\t\x12\x11\n\tindex_key\x18\x03 \x01(\t\x12\x0b\n\x03rgb\x18\x04 \x01(\r\x12\x0c\n\x04\x62lur\x18\x05 \x01(\x02\x12\r\n\x05model\x18\x06 \x01(\t\"J\n\tCastEntry\x12\x0e\n\x06person\x18\x01 \x01(\r\x12\x14\n\x0cidentity_key\x18\x02 \x01(\t\x12\x17\n\x0fidentity_digest\x18\x03 \x01(\t\"\xbf\x04\n\x14RenderSegmentRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12\'\n\x07segment\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Segment\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12(\n\x05\x61pply\x18\x05 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12\x14\n\x0ctimeline_key\x18\x06 \x01(\t\x12&\n\x04\x63\x61st\x18\x07 \x03(\x0b\x32\x18.masquerade.v1.CastEntry\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12N\n\x0e\x65ngine_options\x18\t \x03(\x0b\x32\x36.masquerade.v1.RenderSegmentRequest.EngineOptionsEntry\x12\x33\n\nbackground\x18\n \x01(\x0b\x32\x1f.masquerade.v1.RenderBackground\x12-\n\x06\x65ncode\x18\x0b \x01(\x0b\x32\x1d.masquerade.v1.EncodeSettings\x12\r\n\x05label\x18\x0c \x01(\t\x12\x12\n\noutput_key\x18\r \x01(\t\x12\x15\n\rplane_digests\x18\x0e \x01(\x08\x12\x13\n\x0b\x64ump_planes\x18\x0f \x01(\x08\x1a\x34\n\x12\x45ngineOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa2\x01\n\x15RenderSegmentResponse\x12)\n\x07segment\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12/\n\rplane_digests\x18\x03 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06reused\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61\x63\x65s\x18\x05 \x01(\x03\"\xc0\x02\n\x0f\x41ssembleRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12*\n\x08segments\x18\x03 \x03(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12-\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x1d.masquerade.v1.EncodeSettings\x12\x12\n\noutput_key\x18\x06 \x01(\t\x12>\n\x08metadata\x18\x07 \x03(\x0b\x32,.masquerade.v1.AssembleRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x10\x41ssembleResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12\x12\n\noffset_num\x18\x03 \x01(\x03\x12\x12\n\noffset_den\x18\x04 \x01(\x03\x12\r\n\x05notes\x18\x05 \x03(\t\"\x98\x01\n\rVerifyRequest\x12\x10\n\x08\x66ile_key\x18\x01 \x01(\t\x12\x11\n\tasset_key\x18\x02 \x01(\t\x12\x11\n\tindex_key\x18\x03 \x01(\t\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12\x12\n\noffset_num\x18\x05 \x01(\x03\x12\x12\n\noffset_den\x18\x06 \x01(\x03\"I\n\x0eVerifyResponse\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x03\x12\x18\n\x10max_pts_error_ms\x18\x02 \x01(\x01\x12\r\n\x05gates\x18\x03 \x03(\t\"L\n\x0f\x46inaliseRequest\x12\x10\n\x08\x66ile_key\x18\x01 \x01(\t\x12\x12\n\noutput_key\x18\x02 \x01(\t\x12\x13\n\x0brecord_json\x18\x03 \x01(\t\"x\n\x10\x46inaliseResponse\x12*\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12(\n\x06record\x18\x02 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06signer\x18\x03 \x01(\t*\xb7\x01\n\x0e\x42\x61\x63kgroundKind\x12\x1f\n\x1b\x42\x41\x43KGROUND_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41\x43KGROUND_KIND_KEEP\x10\x01\x12\x19\n\x15\x42\x41\x43KGROUND_KIND_IMAGE\x10\x02\x12\x19\n\x15\x42\x41\x43KGROUND_KIND_VIDEO\x10\x03\x12\x18\n\x14\x42\x41\x43KGROUND_KIND_BLUR\x10\x04\x12\x1a\n\x16\x42\x41\x43KGROUND_KIND_COLOUR\x10\x05\x32\xd0\x02\n\x11\x43ompositorService\x12Z\n\rRenderSegment\x12#.masquerade.v1.RenderSegmentRequest\x1a$.masquerade.v1.RenderSegmentResponse\x12K\n\x08\x41ssemble\x12\x1e.masquerade.v1.AssembleRequest\x1a\x1f.masquerade.v1.AssembleResponse\x12\x45\n\x06Verify\x12\x1c.masquerade.v1.VerifyRequest\x1a\x1d.masquerade.v1.VerifyResponse\x12K\n\x08\x46inalise\x12\x1e.masquerade.v1.FinaliseRequest\x1a\x1f.masquerade.v1.FinaliseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emasquerade/v1/compositor.proto\x12\rmasquerade.v1\x1a\x19masquerade/v1/media.proto\x1a\x1bmasquerade/v1/swapper.proto\"\xb4\x01\n\x0e\x45ncodeSettings\x12\x16\n\tcontainer\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06preset\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03\x63rf\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x14\n\x07\x62\x66rames\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x14\n\x07threads\x18\x05 \x01(\rH\x04\x88\x01\x01\x42\x0c\n\n_containerB\t\n\x07_presetB\x06\n\x04_crfB\n\n\x08_bframesB\n\n\x08_threads\"\x8f\x01\n\x10RenderBackground\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.masquerade.v1.BackgroundKind\x12\x11\n\tasset_key\x18\x02 \x01(\t\x12\x11\n\tindex_key\x18\x03 \x01(\t\x12\x0b\n\x03rgb\x18\x04 \x01(\r\x12\x0c\n\x04\x62lur\x18\x05 \x01(\x02\x12\r\n\x05model\x18\x06 \x01(\t\"J\n\tCastEntry\x12\x0e\n\x06person\x18\x01 \x01(\r\x12\x14\n\x0cidentity_key\x18\x02 \x01(\t\x12\x17\n\x0fidentity_digest\x18\x03 \x01(\t\"\xbf\x04\n\x14RenderSegmentRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12\'\n\x07segment\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Segment\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12(\n\x05\x61pply\x18\x05 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12\x14\n\x0ctimeline_key\x18\x06 \x01(\t\x12&\n\x04\x63\x61st\x18\x07 \x03(\x0b\x32\x18.masquerade.v1.CastEntry\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12N\n\x0e\x65ngine_options\x18\t \x03(\x0b\x32\x36.masquerade.v1.RenderSegmentRequest.EngineOptionsEntry\x12\x33\n\nbackground\x18\n \x01(\x0b\x32\x1f.masquerade.v1.RenderBackground\x12-\n\x06\x65ncode\x18\x0b \x01(\x0b\x32\x1d.masquerade.v1.EncodeSettings\x12\r\n\x05label\x18\x0c \x01(\t\x12\x12\n\noutput_key\x18\r \x01(\t\x12\x15\n\rplane_digests\x18\x0e \x01(\x08\x12\x13\n\x0b\x64ump_planes\x18\x0f \x01(\x08\x1a\x34\n\x12\x45ngineOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa2\x01\n\x15RenderSegmentResponse\x12)\n\x07segment\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12/\n\rplane_digests\x18\x03 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06reused\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61\x63\x65s\x18\x05 \x01(\x03\"\xc0\x02\n\x0f\x41ssembleRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12*\n\x08segments\x18\x03 \x03(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12-\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x1d.masquerade.v1.EncodeSettings\x12\x12\n\noutput_key\x18\x06 \x01(\t\x12>\n\x08metadata\x18\x07 \x03(\x0b\x32,.masquerade.v1.AssembleRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x10\x41ssembleResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12\x12\n\noffset_num\x18\x03 \x01(\x03\x12\x12\n\noffset_den\x18\x04 \x01(\x03\x12\r\n\x05notes\x18\x05 \x03(\t\"\x98\x01\n\rVerifyRequest\x12\x10\n\x08\x66ile_key\x18\x01 \x01(\t\x12\x11\n\tasset_key\x18\x02 \x01(\t\x12\x11\n\tindex_key\x18\x03 \x01(\t\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.masquerade.v1.FrameRange\x12\x12\n\noffset_num\x18\x05 \x01(\x03\x12\x12\n\noffset_den\x18\x06 \x01(\x03\"I\n\x0eVerifyResponse\x12\x0e\n\x06\x66rames\x18\x01 \x01(\x03\x12\x18\n\x10max_pts_error_ms\x18\x02 \x01(\x01\x12\r\n\x05gates\x18\x03 \x03(\t\"L\n\x0f\x46inaliseRequest\x12\x10\n\x08\x66ile_key\x18\x01 \x01(\t\x12\x12\n\noutput_key\x18\x02 \x01(\t\x12\x13\n\x0brecord_json\x18\x03 \x01(\t\"x\n\x10\x46inaliseResponse\x12*\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12(\n\x06record\x18\x02 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06signer\x18\x03 \x01(\t\"\x15\n\x13ListEncodersRequest\"R\n\x14ListEncodersResponse\x12,\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x1a.masquerade.v1.EncoderInfo\x12\x0c\n\x04\x62lur\x18\x02 \x01(\x02\"\xc8\x01\n\x0b\x45ncoderInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\x38\n\x07options\x18\x03 \x03(\x0b\x32\'.masquerade.v1.EncoderInfo.OptionsEntry\x12-\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x1c.masquerade.v1.OptionChoices\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xb7\x01\n\x0e\x42\x61\x63kgroundKind\x12\x1f\n\x1b\x42\x41\x43KGROUND_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42\x41\x43KGROUND_KIND_KEEP\x10\x01\x12\x19\n\x15\x42\x41\x43KGROUND_KIND_IMAGE\x10\x02\x12\x19\n\x15\x42\x41\x43KGROUND_KIND_VIDEO\x10\x03\x12\x18\n\x14\x42\x41\x43KGROUND_KIND_BLUR\x10\x04\x12\x1a\n\x16\x42\x41\x43KGROUND_KIND_COLOUR\x10\x05\x32\xa9\x03\n\x11\x43ompositorService\x12Z\n\rRenderSegment\x12#.masquerade.v1.RenderSegmentRequest\x1a$.masquerade.v1.RenderSegmentResponse\x12K\n\x08\x41ssemble\x12\x1e.masquerade.v1.AssembleRequest\x1a\x1f.masquerade.v1.AssembleResponse\x12\x45\n\x06Verify\x12\x1c.masquerade.v1.VerifyRequest\x1a\x1d.masquerade.v1.VerifyResponse\x12K\n\x08\x46inalise\x12\x1e.masquerade.v1.FinaliseRequest\x1a\x1f.masquerade.v1.FinaliseResponse\x12W\n\x0cListEncoders\x12\".masquerade.v1.ListEncodersRequest\x1a#.masquerade.v1.ListEncodersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +37,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENDERSEGMENTREQUEST_ENGINEOPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_ASSEMBLEREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_ASSEMBLEREQUEST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_BACKGROUNDKIND']._serialized_start=2110
-  _globals['_BACKGROUNDKIND']._serialized_end=2293
-  _globals['_ENCODESETTINGS']._serialized_start=77
-  _globals['_ENCODESETTINGS']._serialized_end=257
-  _globals['_RENDERBACKGROUND']._serialized_start=260
-  _globals['_RENDERBACKGROUND']._serialized_end=403
-  _globals['_CASTENTRY']._serialized_start=405
-  _globals['_CASTENTRY']._serialized_end=479
-  _globals['_RENDERSEGMENTREQUEST']._serialized_start=482
-  _globals['_RENDERSEGMENTREQUEST']._serialized_end=1057
-  _globals['_RENDERSEGMENTREQUEST_ENGINEOPTIONSENTRY']._serialized_start=1005
-  _globals['_RENDERSEGMENTREQUEST_ENGINEOPTIONSENTRY']._serialized_end=1057
-  _globals['_RENDERSEGMENTRESPONSE']._serialized_start=1060
-  _globals['_RENDERSEGMENTRESPONSE']._serialized_end=1222
-  _globals['_ASSEMBLEREQUEST']._serialized_start=1225
-  _globals['_ASSEMBLEREQUEST']._serialized_end=1545
-  _globals['_ASSEMBLEREQUEST_METADATAENTRY']._serialized_start=1498
-  _globals['_ASSEMBLEREQUEST_METADATAENTRY']._serialized_end=1545
-  _globals['_ASSEMBLERESPONSE']._serialized_start=1548
-  _globals['_ASSEMBLERESPONSE']._serialized_end=1677
-  _globals['_VERIFYREQUEST']._serialized_start=1680
-  _globals['_VERIFYREQUEST']._serialized_end=1832
-  _globals['_VERIFYRESPONSE']._serialized_start=1834
-  _globals['_VERIFYRESPONSE']._serialized_end=1907
-  _globals['_FINALISEREQUEST']._serialized_start=1909
-  _globals['_FINALISEREQUEST']._serialized_end=1985
-  _globals['_FINALISERESPONSE']._serialized_start=1987
-  _globals['_FINALISERESPONSE']._serialized_end=2107
-  _globals['_COMPOSITORSERVICE']._serialized_start=2296
-  _globals['_COMPOSITORSERVICE']._serialized_end=2632
+  _globals['_ENCODERINFO_OPTIONSENTRY']._loaded_options = None
+  _globals['_ENCODERINFO_OPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_BACKGROUNDKIND']._serialized_start=2449
+  _globals['_BACKGROUNDKIND']._serialized_end=2632
+  _globals['_ENCODESETTINGS']._serialized_start=106
+  _globals['_ENCODESETTINGS']._serialized_end=286
+  _globals['_RENDERBACKGROUND']._serialized_start=289
+  _globals['_RENDERBACKGROUND']._serialized_end=432
+  _globals['_CASTENTRY']._serialized_start=434
+  _globals['_CASTENTRY']._serialized_end=508
+  _globals['_RENDERSEGMENTREQUEST']._serialized_start=511
+  _globals['_RENDERSEGMENTREQUEST']._serialized_end=1086
+  _globals['_RENDERSEGMENTREQUEST_ENGINEOPTIONSENTRY']._serialized_start=1034
+  _globals['_RENDERSEGMENTREQUEST_ENGINEOPTIONSENTRY']._serialized_end=1086
+  _globals['_RENDERSEGMENTRESPONSE']._serialized_start=1089
+  _globals['_RENDERSEGMENTRESPONSE']._serialized_end=1251
+  _globals['_ASSEMBLEREQUEST']._serialized_start=1254
+  _globals['_ASSEMBLEREQUEST']._serialized_end=1574
+  _globals['_ASSEMBLEREQUEST_METADATAENTRY']._serialized_start=1527
+  _globals['_ASSEMBLEREQUEST_METADATAENTRY']._serialized_end=1574
+  _globals['_ASSEMBLERESPONSE']._serialized_start=1577
+  _globals['_ASSEMBLERESPONSE']._serialized_end=1706
+  _globals['_VERIFYREQUEST']._serialized_start=1709
+  _globals['_VERIFYREQUEST']._serialized_end=1861
+  _globals['_VERIFYRESPONSE']._serialized_start=1863
+  _globals['_VERIFYRESPONSE']._serialized_end=1936
+  _globals['_FINALISEREQUEST']._serialized_start=1938
+  _globals['_FINALISEREQUEST']._serialized_end=2014
+  _globals['_FINALISERESPONSE']._serialized_start=2016
+  _globals['_FINALISERESPONSE']._serialized_end=2136
+  _globals['_LISTENCODERSREQUEST']._serialized_start=2138
+  _globals['_LISTENCODERSREQUEST']._serialized_end=2159
+  _globals['_LISTENCODERSRESPONSE']._serialized_start=2161
+  _globals['_LISTENCODERSRESPONSE']._serialized_end=2243
+  _globals['_ENCODERINFO']._serialized_start=2246
+  _globals['_ENCODERINFO']._serialized_end=2446
+  _globals['_ENCODERINFO_OPTIONSENTRY']._serialized_start=2400
+  _globals['_ENCODERINFO_OPTIONSENTRY']._serialized_end=2446
+  _globals['_COMPOSITORSERVICE']._serialized_start=2635
+  _globals['_COMPOSITORSERVICE']._serialized_end=3060
 # @@protoc_insertion_point(module_scope)

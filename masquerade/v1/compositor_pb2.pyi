@@ -1,4 +1,5 @@
 from masquerade.v1 import media_pb2 as _media_pb2
+from masquerade.v1 import swapper_pb2 as _swapper_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -202,3 +203,34 @@ class FinaliseResponse(_message.Message):
     record: _media_pb2.ObjectRef
     signer: str
     def __init__(self, artifact: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., record: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., signer: _Optional[str] = ...) -> None: ...
+
+class ListEncodersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListEncodersResponse(_message.Message):
+    __slots__ = ("encoders", "blur")
+    ENCODERS_FIELD_NUMBER: _ClassVar[int]
+    BLUR_FIELD_NUMBER: _ClassVar[int]
+    encoders: _containers.RepeatedCompositeFieldContainer[EncoderInfo]
+    blur: float
+    def __init__(self, encoders: _Optional[_Iterable[_Union[EncoderInfo, _Mapping]]] = ..., blur: _Optional[float] = ...) -> None: ...
+
+class EncoderInfo(_message.Message):
+    __slots__ = ("name", "is_default", "options", "choices")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    is_default: bool
+    options: _containers.ScalarMap[str, str]
+    choices: _containers.RepeatedCompositeFieldContainer[_swapper_pb2.OptionChoices]
+    def __init__(self, name: _Optional[str] = ..., is_default: _Optional[bool] = ..., options: _Optional[_Mapping[str, str]] = ..., choices: _Optional[_Iterable[_Union[_swapper_pb2.OptionChoices, _Mapping]]] = ...) -> None: ...

@@ -55,6 +55,11 @@ class CompositorServiceStub:
                 request_serializer=masquerade_dot_v1_dot_compositor__pb2.FinaliseRequest.SerializeToString,
                 response_deserializer=masquerade_dot_v1_dot_compositor__pb2.FinaliseResponse.FromString,
                 _registered_method=True)
+        self.ListEncoders = channel.unary_unary(
+                '/masquerade.v1.CompositorService/ListEncoders',
+                request_serializer=masquerade_dot_v1_dot_compositor__pb2.ListEncodersRequest.SerializeToString,
+                response_deserializer=masquerade_dot_v1_dot_compositor__pb2.ListEncodersResponse.FromString,
+                _registered_method=True)
 
 
 class CompositorServiceServicer:
@@ -89,6 +94,13 @@ class CompositorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEncoders(self, request, context):
+        """The encoders that there are, and what is done where a request says nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CompositorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_CompositorServiceServicer_to_server(servicer, server):
                     servicer.Finalise,
                     request_deserializer=masquerade_dot_v1_dot_compositor__pb2.FinaliseRequest.FromString,
                     response_serializer=masquerade_dot_v1_dot_compositor__pb2.FinaliseResponse.SerializeToString,
+            ),
+            'ListEncoders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEncoders,
+                    request_deserializer=masquerade_dot_v1_dot_compositor__pb2.ListEncodersRequest.FromString,
+                    response_serializer=masquerade_dot_v1_dot_compositor__pb2.ListEncodersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class CompositorService:
             '/masquerade.v1.CompositorService/Finalise',
             masquerade_dot_v1_dot_compositor__pb2.FinaliseRequest.SerializeToString,
             masquerade_dot_v1_dot_compositor__pb2.FinaliseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEncoders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/masquerade.v1.CompositorService/ListEncoders',
+            masquerade_dot_v1_dot_compositor__pb2.ListEncodersRequest.SerializeToString,
+            masquerade_dot_v1_dot_compositor__pb2.ListEncodersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class CompositorServiceStub:
     """The structural gates: frames, PTS, sound, full decode."""
     Finalise: _grpc.UnaryUnaryMultiCallable[_compositor_pb2.FinaliseRequest, _compositor_pb2.FinaliseResponse]
     """Metadata, record, signature."""
+    ListEncoders: _grpc.UnaryUnaryMultiCallable[_compositor_pb2.ListEncodersRequest, _compositor_pb2.ListEncodersResponse]
+    """The encoders that there are, and what is done where a request says nothing."""
 
 @_typing.type_check_only
 class CompositorServiceAsyncStub(CompositorServiceStub):
@@ -55,6 +57,8 @@ class CompositorServiceAsyncStub(CompositorServiceStub):
     """The structural gates: frames, PTS, sound, full decode."""
     Finalise: _aio.UnaryUnaryMultiCallable[_compositor_pb2.FinaliseRequest, _compositor_pb2.FinaliseResponse]  # type: ignore[assignment]
     """Metadata, record, signature."""
+    ListEncoders: _aio.UnaryUnaryMultiCallable[_compositor_pb2.ListEncodersRequest, _compositor_pb2.ListEncodersResponse]  # type: ignore[assignment]
+    """The encoders that there are, and what is done where a request says nothing."""
 
 class CompositorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Renders segments, puts them together, and proves the result."""
@@ -90,5 +94,13 @@ class CompositorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compositor_pb2.FinaliseResponse, _abc.Awaitable[_compositor_pb2.FinaliseResponse]]:
         """Metadata, record, signature."""
+
+    @_abc_1.abstractmethod
+    def ListEncoders(
+        self,
+        request: _compositor_pb2.ListEncodersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_compositor_pb2.ListEncodersResponse, _abc.Awaitable[_compositor_pb2.ListEncodersResponse]]:
+        """The encoders that there are, and what is done where a request says nothing."""
 
 def add_CompositorServiceServicer_to_server(servicer: CompositorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

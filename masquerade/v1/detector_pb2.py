@@ -27,15 +27,15 @@ from masquerade.v1 import media_pb2 as masquerade_dot_v1_dot_media__pb2
 from masquerade.v1 import timeline_pb2 as masquerade_dot_v1_dot_timeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmasquerade/v1/detector.proto\x12\rmasquerade.v1\x1a\x1amasquerade/v1/frames.proto\x1a\x19masquerade/v1/media.proto\x1a\x1cmasquerade/v1/timeline.proto\"L\n\rDetectRequest\x12)\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\x12\x10\n\x08\x64\x65tector\x18\x02 \x01(\t\"=\n\x0e\x44\x65tectResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.masquerade.v1.FacesInFrame\"A\n\x0c\x46\x61\x63\x65sInFrame\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x66\x61\x63\x65s\x18\x02 \x03(\x0b\x32\x13.masquerade.v1.Face\"\xad\x01\n\x04\x46\x61\x63\x65\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\x12\r\n\x05score\x18\x05 \x01(\x02\x12\x11\n\tlandmarks\x18\x06 \x03(\x02\x12\x13\n\x0byaw_degrees\x18\x07 \x01(\x02\x12\x15\n\rpitch_degrees\x18\x08 \x01(\x02\x12\x14\n\x0croll_degrees\x18\t \x01(\x02\x12\x11\n\tsharpness\x18\n \x01(\x02\"\x9f\x01\n\x15\x41nalyseSegmentRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12\'\n\x07segment\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Segment\x12\x12\n\noutput_key\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x05 \x01(\t\x12\x11\n\tmax_faces\x18\x06 \x01(\r\"w\n\x16\x41nalyseSegmentResponse\x12.\n\x0cobservations\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12\r\n\x05\x66\x61\x63\x65s\x18\x03 \x01(\x03\x12\x0e\n\x06reused\x18\x04 \x01(\x08\"\x8e\x01\n\x0bLinkRequest\x12\x11\n\tindex_key\x18\x01 \x01(\t\x12(\n\x08segments\x18\x02 \x03(\x0b\x32\x16.masquerade.v1.Segment\x12.\n\x0cobservations\x18\x03 \x03(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x12\n\noutput_key\x18\x04 \x01(\t\"{\n\x0cLinkResponse\x12*\n\x08timeline\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12/\n\x07summary\x18\x02 \x01(\x0b\x32\x1e.masquerade.v1.TimelineSummary\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"i\n\x08Portrait\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x04kind\x18\x03 \x01(\x0e\x32\x1b.masquerade.v1.PortraitKind\x12\x11\n\tlandmarks\x18\x04 \x03(\x02\"O\n\rEnrollRequest\x12*\n\tportraits\x18\x01 \x03(\x0b\x32\x17.masquerade.v1.Portrait\x12\x12\n\noutput_key\x18\x02 \x01(\t\"m\n\x0e\x45nrollResponse\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12/\n\x07quality\x18\x02 \x03(\x0b\x32\x1e.masquerade.v1.PortraitQuality\"p\n\x0fPortraitQuality\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rface_width_px\x18\x02 \x01(\x02\x12\x13\n\x0byaw_degrees\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\x12\x10\n\x08warnings\x18\x05 \x03(\t*_\n\x0cPortraitKind\x12\x1d\n\x19PORTRAIT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PORTRAIT_KIND_PHOTO\x10\x01\x12\x17\n\x13PORTRAIT_KIND_DRAWN\x10\x02\x32\xbf\x02\n\x0f\x44\x65tectorService\x12\x45\n\x06\x44\x65tect\x12\x1c.masquerade.v1.DetectRequest\x1a\x1d.masquerade.v1.DetectResponse\x12]\n\x0e\x41nalyseSegment\x12$.masquerade.v1.AnalyseSegmentRequest\x1a%.masquerade.v1.AnalyseSegmentResponse\x12?\n\x04Link\x12\x1a.masquerade.v1.LinkRequest\x1a\x1b.masquerade.v1.LinkResponse\x12\x45\n\x06\x45nroll\x12\x1c.masquerade.v1.EnrollRequest\x1a\x1d.masquerade.v1.EnrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmasquerade/v1/detector.proto\x12\rmasquerade.v1\x1a\x1amasquerade/v1/frames.proto\x1a\x19masquerade/v1/media.proto\x1a\x1cmasquerade/v1/timeline.proto\"L\n\rDetectRequest\x12)\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\x12\x10\n\x08\x64\x65tector\x18\x02 \x01(\t\"=\n\x0e\x44\x65tectResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.masquerade.v1.FacesInFrame\"A\n\x0c\x46\x61\x63\x65sInFrame\x12\r\n\x05index\x18\x01 \x01(\x03\x12\"\n\x05\x66\x61\x63\x65s\x18\x02 \x03(\x0b\x32\x13.masquerade.v1.Face\"\xad\x01\n\x04\x46\x61\x63\x65\x12\n\n\x02x0\x18\x01 \x01(\x02\x12\n\n\x02y0\x18\x02 \x01(\x02\x12\n\n\x02x1\x18\x03 \x01(\x02\x12\n\n\x02y1\x18\x04 \x01(\x02\x12\r\n\x05score\x18\x05 \x01(\x02\x12\x11\n\tlandmarks\x18\x06 \x03(\x02\x12\x13\n\x0byaw_degrees\x18\x07 \x01(\x02\x12\x15\n\rpitch_degrees\x18\x08 \x01(\x02\x12\x14\n\x0croll_degrees\x18\t \x01(\x02\x12\x11\n\tsharpness\x18\n \x01(\x02\"\x9f\x01\n\x15\x41nalyseSegmentRequest\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x11\n\tindex_key\x18\x02 \x01(\t\x12\'\n\x07segment\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.Segment\x12\x12\n\noutput_key\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x05 \x01(\t\x12\x11\n\tmax_faces\x18\x06 \x01(\r\"w\n\x16\x41nalyseSegmentResponse\x12.\n\x0cobservations\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x03\x12\r\n\x05\x66\x61\x63\x65s\x18\x03 \x01(\x03\x12\x0e\n\x06reused\x18\x04 \x01(\x08\"\xa0\x01\n\x0bLinkRequest\x12\x11\n\tindex_key\x18\x01 \x01(\t\x12(\n\x08segments\x18\x02 \x03(\x0b\x32\x16.masquerade.v1.Segment\x12.\n\x0cobservations\x18\x03 \x03(\x0b\x32\x18.masquerade.v1.ObjectRef\x12\x12\n\noutput_key\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x05 \x01(\t\"{\n\x0cLinkResponse\x12*\n\x08timeline\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12/\n\x07summary\x18\x02 \x01(\x0b\x32\x1e.masquerade.v1.TimelineSummary\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"i\n\x08Portrait\x12\x11\n\tasset_key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x04kind\x18\x03 \x01(\x0e\x32\x1b.masquerade.v1.PortraitKind\x12\x11\n\tlandmarks\x18\x04 \x03(\x02\"a\n\rEnrollRequest\x12*\n\tportraits\x18\x01 \x03(\x0b\x32\x17.masquerade.v1.Portrait\x12\x12\n\noutput_key\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\"m\n\x0e\x45nrollResponse\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.masquerade.v1.ObjectRef\x12/\n\x07quality\x18\x02 \x03(\x0b\x32\x1e.masquerade.v1.PortraitQuality\"p\n\x0fPortraitQuality\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rface_width_px\x18\x02 \x01(\x02\x12\x13\n\x0byaw_degrees\x18\x03 \x01(\x02\x12\x11\n\tsharpness\x18\x04 \x01(\x02\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\x16\n\x14ListDetectorsRequest\"Z\n\x15ListDetectorsResponse\x12.\n\tdetectors\x18\x01 \x03(\x0b\x32\x1b.masquerade.v1.DetectorInfo\x12\x11\n\tmax_faces\x18\x02 \x01(\r\"Q\n\x0c\x44\x65tectorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x0f\n\x07missing\x18\x04 \x03(\t*_\n\x0cPortraitKind\x12\x1d\n\x19PORTRAIT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PORTRAIT_KIND_PHOTO\x10\x01\x12\x17\n\x13PORTRAIT_KIND_DRAWN\x10\x02\x32\x9b\x03\n\x0f\x44\x65tectorService\x12\x45\n\x06\x44\x65tect\x12\x1c.masquerade.v1.DetectRequest\x1a\x1d.masquerade.v1.DetectResponse\x12]\n\x0e\x41nalyseSegment\x12$.masquerade.v1.AnalyseSegmentRequest\x1a%.masquerade.v1.AnalyseSegmentResponse\x12?\n\x04Link\x12\x1a.masquerade.v1.LinkRequest\x1a\x1b.masquerade.v1.LinkResponse\x12\x45\n\x06\x45nroll\x12\x1c.masquerade.v1.EnrollRequest\x1a\x1d.masquerade.v1.EnrollResponse\x12Z\n\rListDetectors\x12#.masquerade.v1.ListDetectorsRequest\x1a$.masquerade.v1.ListDetectorsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'masquerade.v1.detector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PORTRAITKIND']._serialized_start=1482
-  _globals['_PORTRAITKIND']._serialized_end=1577
+  _globals['_PORTRAITKIND']._serialized_start=1717
+  _globals['_PORTRAITKIND']._serialized_end=1812
   _globals['_DETECTREQUEST']._serialized_start=132
   _globals['_DETECTREQUEST']._serialized_end=208
   _globals['_DETECTRESPONSE']._serialized_start=210
@@ -49,17 +49,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSESEGMENTRESPONSE']._serialized_start=678
   _globals['_ANALYSESEGMENTRESPONSE']._serialized_end=797
   _globals['_LINKREQUEST']._serialized_start=800
-  _globals['_LINKREQUEST']._serialized_end=942
-  _globals['_LINKRESPONSE']._serialized_start=944
-  _globals['_LINKRESPONSE']._serialized_end=1067
-  _globals['_PORTRAIT']._serialized_start=1069
-  _globals['_PORTRAIT']._serialized_end=1174
-  _globals['_ENROLLREQUEST']._serialized_start=1176
-  _globals['_ENROLLREQUEST']._serialized_end=1255
-  _globals['_ENROLLRESPONSE']._serialized_start=1257
-  _globals['_ENROLLRESPONSE']._serialized_end=1366
-  _globals['_PORTRAITQUALITY']._serialized_start=1368
-  _globals['_PORTRAITQUALITY']._serialized_end=1480
-  _globals['_DETECTORSERVICE']._serialized_start=1580
-  _globals['_DETECTORSERVICE']._serialized_end=1899
+  _globals['_LINKREQUEST']._serialized_end=960
+  _globals['_LINKRESPONSE']._serialized_start=962
+  _globals['_LINKRESPONSE']._serialized_end=1085
+  _globals['_PORTRAIT']._serialized_start=1087
+  _globals['_PORTRAIT']._serialized_end=1192
+  _globals['_ENROLLREQUEST']._serialized_start=1194
+  _globals['_ENROLLREQUEST']._serialized_end=1291
+  _globals['_ENROLLRESPONSE']._serialized_start=1293
+  _globals['_ENROLLRESPONSE']._serialized_end=1402
+  _globals['_PORTRAITQUALITY']._serialized_start=1404
+  _globals['_PORTRAITQUALITY']._serialized_end=1516
+  _globals['_LISTDETECTORSREQUEST']._serialized_start=1518
+  _globals['_LISTDETECTORSREQUEST']._serialized_end=1540
+  _globals['_LISTDETECTORSRESPONSE']._serialized_start=1542
+  _globals['_LISTDETECTORSRESPONSE']._serialized_end=1632
+  _globals['_DETECTORINFO']._serialized_start=1634
+  _globals['_DETECTORINFO']._serialized_end=1715
+  _globals['_DETECTORSERVICE']._serialized_start=1815
+  _globals['_DETECTORSERVICE']._serialized_end=2226
 # @@protoc_insertion_point(module_scope)

@@ -94,16 +94,18 @@ class AnalyseSegmentResponse(_message.Message):
     def __init__(self, observations: _Optional[_Union[_media_pb2.ObjectRef, _Mapping]] = ..., frames: _Optional[int] = ..., faces: _Optional[int] = ..., reused: _Optional[bool] = ...) -> None: ...
 
 class LinkRequest(_message.Message):
-    __slots__ = ("index_key", "segments", "observations", "output_key")
+    __slots__ = ("index_key", "segments", "observations", "output_key", "detector")
     INDEX_KEY_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     OBSERVATIONS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_KEY_FIELD_NUMBER: _ClassVar[int]
+    DETECTOR_FIELD_NUMBER: _ClassVar[int]
     index_key: str
     segments: _containers.RepeatedCompositeFieldContainer[_media_pb2.Segment]
     observations: _containers.RepeatedCompositeFieldContainer[_media_pb2.ObjectRef]
     output_key: str
-    def __init__(self, index_key: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[_media_pb2.Segment, _Mapping]]] = ..., observations: _Optional[_Iterable[_Union[_media_pb2.ObjectRef, _Mapping]]] = ..., output_key: _Optional[str] = ...) -> None: ...
+    detector: str
+    def __init__(self, index_key: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[_media_pb2.Segment, _Mapping]]] = ..., observations: _Optional[_Iterable[_Union[_media_pb2.ObjectRef, _Mapping]]] = ..., output_key: _Optional[str] = ..., detector: _Optional[str] = ...) -> None: ...
 
 class LinkResponse(_message.Message):
     __slots__ = ("timeline", "summary", "reused")
@@ -128,12 +130,14 @@ class Portrait(_message.Message):
     def __init__(self, asset_key: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[PortraitKind, str]] = ..., landmarks: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
-    __slots__ = ("portraits", "output_key")
+    __slots__ = ("portraits", "output_key", "detector")
     PORTRAITS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_KEY_FIELD_NUMBER: _ClassVar[int]
+    DETECTOR_FIELD_NUMBER: _ClassVar[int]
     portraits: _containers.RepeatedCompositeFieldContainer[Portrait]
     output_key: str
-    def __init__(self, portraits: _Optional[_Iterable[_Union[Portrait, _Mapping]]] = ..., output_key: _Optional[str] = ...) -> None: ...
+    detector: str
+    def __init__(self, portraits: _Optional[_Iterable[_Union[Portrait, _Mapping]]] = ..., output_key: _Optional[str] = ..., detector: _Optional[str] = ...) -> None: ...
 
 class EnrollResponse(_message.Message):
     __slots__ = ("identity", "quality")
@@ -156,3 +160,27 @@ class PortraitQuality(_message.Message):
     sharpness: float
     warnings: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, name: _Optional[str] = ..., face_width_px: _Optional[float] = ..., yaw_degrees: _Optional[float] = ..., sharpness: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListDetectorsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDetectorsResponse(_message.Message):
+    __slots__ = ("detectors", "max_faces")
+    DETECTORS_FIELD_NUMBER: _ClassVar[int]
+    MAX_FACES_FIELD_NUMBER: _ClassVar[int]
+    detectors: _containers.RepeatedCompositeFieldContainer[DetectorInfo]
+    max_faces: int
+    def __init__(self, detectors: _Optional[_Iterable[_Union[DetectorInfo, _Mapping]]] = ..., max_faces: _Optional[int] = ...) -> None: ...
+
+class DetectorInfo(_message.Message):
+    __slots__ = ("name", "is_default", "models", "missing")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    is_default: bool
+    models: _containers.RepeatedScalarFieldContainer[str]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., is_default: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -55,6 +55,11 @@ class DetectorServiceStub:
                 request_serializer=masquerade_dot_v1_dot_detector__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=masquerade_dot_v1_dot_detector__pb2.EnrollResponse.FromString,
                 _registered_method=True)
+        self.ListDetectors = channel.unary_unary(
+                '/masquerade.v1.DetectorService/ListDetectors',
+                request_serializer=masquerade_dot_v1_dot_detector__pb2.ListDetectorsRequest.SerializeToString,
+                response_deserializer=masquerade_dot_v1_dot_detector__pb2.ListDetectorsResponse.FromString,
+                _registered_method=True)
 
 
 class DetectorServiceServicer:
@@ -89,6 +94,13 @@ class DetectorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDetectors(self, request, context):
+        """The detectors that are registered, and what is done where a request says nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DetectorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_DetectorServiceServicer_to_server(servicer, server):
                     servicer.Enroll,
                     request_deserializer=masquerade_dot_v1_dot_detector__pb2.EnrollRequest.FromString,
                     response_serializer=masquerade_dot_v1_dot_detector__pb2.EnrollResponse.SerializeToString,
+            ),
+            'ListDetectors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDetectors,
+                    request_deserializer=masquerade_dot_v1_dot_detector__pb2.ListDetectorsRequest.FromString,
+                    response_serializer=masquerade_dot_v1_dot_detector__pb2.ListDetectorsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class DetectorService:
             '/masquerade.v1.DetectorService/Enroll',
             masquerade_dot_v1_dot_detector__pb2.EnrollRequest.SerializeToString,
             masquerade_dot_v1_dot_detector__pb2.EnrollResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDetectors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/masquerade.v1.DetectorService/ListDetectors',
+            masquerade_dot_v1_dot_detector__pb2.ListDetectorsRequest.SerializeToString,
+            masquerade_dot_v1_dot_detector__pb2.ListDetectorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class DetectorServiceStub:
     """All segments' observations into one Timeline."""
     Enroll: _grpc.UnaryUnaryMultiCallable[_detector_pb2.EnrollRequest, _detector_pb2.EnrollResponse]
     """Portraits into an identity."""
+    ListDetectors: _grpc.UnaryUnaryMultiCallable[_detector_pb2.ListDetectorsRequest, _detector_pb2.ListDetectorsResponse]
+    """The detectors that are registered, and what is done where a request says nothing."""
 
 @_typing.type_check_only
 class DetectorServiceAsyncStub(DetectorServiceStub):
@@ -55,6 +57,8 @@ class DetectorServiceAsyncStub(DetectorServiceStub):
     """All segments' observations into one Timeline."""
     Enroll: _aio.UnaryUnaryMultiCallable[_detector_pb2.EnrollRequest, _detector_pb2.EnrollResponse]  # type: ignore[assignment]
     """Portraits into an identity."""
+    ListDetectors: _aio.UnaryUnaryMultiCallable[_detector_pb2.ListDetectorsRequest, _detector_pb2.ListDetectorsResponse]  # type: ignore[assignment]
+    """The detectors that are registered, and what is done where a request says nothing."""
 
 class DetectorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds faces. Detect is stateless; the others read and write objects in the store."""
@@ -90,5 +94,13 @@ class DetectorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_detector_pb2.EnrollResponse, _abc.Awaitable[_detector_pb2.EnrollResponse]]:
         """Portraits into an identity."""
+
+    @_abc_1.abstractmethod
+    def ListDetectors(
+        self,
+        request: _detector_pb2.ListDetectorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_detector_pb2.ListDetectorsResponse, _abc.Awaitable[_detector_pb2.ListDetectorsResponse]]:
+        """The detectors that are registered, and what is done where a request says nothing."""
 
 def add_DetectorServiceServicer_to_server(servicer: DetectorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

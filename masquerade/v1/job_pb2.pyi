@@ -4,6 +4,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from masquerade.v1 import compositor_pb2 as _compositor_pb2
 from masquerade.v1 import errors_pb2 as _errors_pb2
 from masquerade.v1 import media_pb2 as _media_pb2
+from masquerade.v1 import swapper_pb2 as _swapper_pb2
 from masquerade.v1 import timeline_pb2 as _timeline_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -416,7 +417,7 @@ class StageDescription(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ...) -> None: ...
 
 class EngineDescription(_message.Message):
-    __slots__ = ("name", "options", "models", "licences", "is_default")
+    __slots__ = ("name", "options", "models", "licences", "is_default", "choices", "missing")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -429,9 +430,13 @@ class EngineDescription(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     LICENCES_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     name: str
     options: _containers.ScalarMap[str, str]
     models: _containers.RepeatedScalarFieldContainer[str]
     licences: _containers.RepeatedScalarFieldContainer[str]
     is_default: bool
-    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ..., licences: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ...) -> None: ...
+    choices: _containers.RepeatedCompositeFieldContainer[_swapper_pb2.OptionChoices]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ..., licences: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., choices: _Optional[_Iterable[_Union[_swapper_pb2.OptionChoices, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...

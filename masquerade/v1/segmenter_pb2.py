@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from masquerade.v1 import frames_pb2 as masquerade_dot_v1_dot_frames__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmasquerade/v1/segmenter.proto\x12\rmasquerade.v1\x1a\x1amasquerade/v1/frames.proto\"y\n\x0eSegmentRequest\x12)\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x0b\x61nswer_slot\x18\x03 \x01(\x0b\x32\x18.masquerade.v1.SlotLease\"<\n\x0fSegmentResponse\x12)\n\x06mattes\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.masquerade.v1.MattingModelInfo\"?\n\x10MattingModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r2\xaf\x01\n\x10SegmenterService\x12H\n\x07Segment\x12\x1d.masquerade.v1.SegmentRequest\x1a\x1e.masquerade.v1.SegmentResponse\x12Q\n\nListModels\x12 .masquerade.v1.ListModelsRequest\x1a!.masquerade.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmasquerade/v1/segmenter.proto\x12\rmasquerade.v1\x1a\x1amasquerade/v1/frames.proto\"y\n\x0eSegmentRequest\x12)\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\x12\r\n\x05model\x18\x02 \x01(\t\x12-\n\x0b\x61nswer_slot\x18\x03 \x01(\x0b\x32\x18.masquerade.v1.SlotLease\"<\n\x0fSegmentResponse\x12)\n\x06mattes\x18\x01 \x01(\x0b\x32\x19.masquerade.v1.FrameBatch\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.masquerade.v1.MattingModelInfo\"t\n\x10MattingModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x12\n\nis_default\x18\x04 \x01(\x08\x12\x0e\n\x06models\x18\x05 \x03(\t\x12\x0f\n\x07missing\x18\x06 \x03(\t2\xaf\x01\n\x10SegmenterService\x12H\n\x07Segment\x12\x1d.masquerade.v1.SegmentRequest\x1a\x1e.masquerade.v1.SegmentResponse\x12Q\n\nListModels\x12 .masquerade.v1.ListModelsRequest\x1a!.masquerade.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=282
   _globals['_LISTMODELSRESPONSE']._serialized_end=351
   _globals['_MATTINGMODELINFO']._serialized_start=353
-  _globals['_MATTINGMODELINFO']._serialized_end=416
-  _globals['_SEGMENTERSERVICE']._serialized_start=419
-  _globals['_SEGMENTERSERVICE']._serialized_end=594
+  _globals['_MATTINGMODELINFO']._serialized_end=469
+  _globals['_SEGMENTERSERVICE']._serialized_start=472
+  _globals['_SEGMENTERSERVICE']._serialized_end=647
 # @@protoc_insertion_point(module_scope)

@@ -81,7 +81,7 @@ class ListEnginesResponse(_message.Message):
     def __init__(self, engines: _Optional[_Iterable[_Union[SwapEngineInfo, _Mapping]]] = ...) -> None: ...
 
 class SwapEngineInfo(_message.Message):
-    __slots__ = ("name", "description", "options", "models")
+    __slots__ = ("name", "description", "options", "models", "is_default", "choices", "missing")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,8 +93,22 @@ class SwapEngineInfo(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     options: _containers.ScalarMap[str, str]
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_default: bool
+    choices: _containers.RepeatedCompositeFieldContainer[OptionChoices]
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., choices: _Optional[_Iterable[_Union[OptionChoices, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OptionChoices(_message.Message):
+    __slots__ = ("option", "values")
+    OPTION_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    option: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, option: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...

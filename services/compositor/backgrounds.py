@@ -28,7 +28,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP")
 
-_DEFAULT_BLUR: Final = 0.02
+DEFAULT_BLUR: Final = 0.02
 """Standard deviation of the blur as a share of the width: shapes stay, letters and faces go."""
 
 _BLUR_WIDTH_PX: Final = 160
@@ -120,7 +120,7 @@ def blurred_background(planes: Planes, alpha: Alpha8, *, blur: float = 0.0) -> P
     small_width = min(width // 2, _BLUR_WIDTH_PX)
     size = (small_width, max(1, round(height * small_width / width)))
     # A blur finer than a small pixel could not be made at this size.
-    sigma = max((blur or _DEFAULT_BLUR) * small_width, 0.8)
+    sigma = max((blur or DEFAULT_BLUR) * small_width, 0.8)
     behind = 255 - cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     # Hardly any background is better than none: it decides alone only where there is no other far and wide.
     behind += 0.5

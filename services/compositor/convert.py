@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from masquerade.v1 import compositor_pb2 as pb
-from masquerade.v1 import media_pb2
+from masquerade.v1 import media_pb2, swapper_pb2
 from services.common.errors import InvalidSpec
+from services.compositor.backgrounds import DEFAULT_BLUR
 from services.compositor.carriage import Container, container_of
 from services.compositor.encoding import PRESETS, EncodeSettings
 from services.compositor.finishing import AssembleOrder, SegmentRef, VerifyOrder
@@ -35,6 +36,9 @@ _BACKGROUNDS = {
 _MOST_CRF, _MOST_BFRAMES, _MOST_THREADS = 51, 16, 16
 
 _LONGEST_LABEL = 200
+
+_CONTAINERS = {"h264": ("mp4", "mov", "mkv"), "vp9": ("webm",)}
+"""By codec, its own first."""
 
 
 def render_order(request: pb.RenderSegmentRequest) -> RenderOrder:
@@ -101,6 +105,33 @@ def container(message: pb.EncodeSettings) -> Container:
         return container_of(message.container)
     except ValueError as error:
         raise InvalidSpec(field="encode.container", problem=str(error)) from error
+
+
+def list_response() -> pb.ListEncodersResponse:
+    """The encoders by codec: the container that is asked for chooses one."""
+    default = EncodeSettings()
+    settings = {
+        "preset": default.preset,
+        "crf": str(default.crf),
+        "bframes": str(default.bf),
+        "threads": str(default.threads),
+    }
+    first = container_of("").suffix.removeprefix(".")
+    return pb.ListEncodersResponse(
+        encoders=[
+            pb.EncoderInfo(
+                name=codec,
+                is_default=first in containers,
+                options={"container": containers[0], **settings},
+                choices=[
+                    swapper_pb2.OptionChoices(option="container", values=containers),
+                    swapper_pb2.OptionChoices(option="preset", values=PRESETS),
+                ],
+            )
+            for codec, containers in _CONTAINERS.items()
+        ],
+        blur=DEFAULT_BLUR,
+    )
 
 
 def frame_range(message: media_pb2.FrameRange, field: str) -> Range:

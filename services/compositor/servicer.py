@@ -45,6 +45,10 @@ class CompositorServicer(compositor_pb2_grpc.CompositorServiceServicer):
         )
         return convert.finalise_response(finalised)
 
+    async def ListEncoders(self, request: pb.ListEncodersRequest, context: Context) -> pb.ListEncodersResponse:
+        """The encoders, and what is done where a request says nothing."""
+        return convert.list_response()
+
 
 def add_to_server(servicer: CompositorServicer, server: Server) -> None:
     """Serve it."""

@@ -29,6 +29,7 @@ async def build(deps: ServiceDeps, settings: DetectorSettings | None = None) -> 
         image_limits=chosen.image_limits(),
         local=LocalModels(chosen.model_repository, chosen.policy),
         default_detector=profile_detector(chosen.profile, chosen.policy),
+        is_served_elsewhere=chosen.runtime == "triton",
     )
     servicer = DetectorServicer(detection)
     return [

@@ -17,6 +17,7 @@ from services.common.arrays import Points, Rgb, RgbBatch
 from services.common.errors import ImageLimitExceeded, InvalidSpec, ObjectMissing
 from services.common.heap import give_back
 from services.common.inference.local import LocalModels
+from services.common.inference.models import without_weights
 from services.common.inference.runtime import Runtime
 from services.common.media.index import MediaIndex, Segment, read_index
 from services.common.metrics import segment_done
@@ -114,6 +115,7 @@ class Detection:
         image_limits: ImageLimits,
         local: LocalModels,
         default_detector: str = "",
+        is_served_elsewhere: bool = False,
     ) -> None:
         """Args:
         store: where objects lie.
@@ -125,6 +127,7 @@ class Detection:
         image_limits: of portraits.
         local: models that a library runs by itself.
         default_detector: where a request names none; empty means the starter's.
+        is_served_elsewhere: whether a server runs the models, from a repository of its own.
         """
         self._store = store
         self._pool = pool
@@ -135,6 +138,7 @@ class Detection:
         self._image_limits = image_limits
         self._local = local
         self._default_detector = default_detector
+        self._is_served_elsewhere = is_served_elsewhere
         self._lookers: dict[str, Looker] = {}
 
     async def detect(self, pictures: RgbBatch, *, name: str) -> list[list[Sight]]:
@@ -191,12 +195,12 @@ class Detection:
         await self._pool.run(give_back)
         return SegmentAnalysed(stored, span.frames, len(seen.frame), is_reused=False)
 
-    async def link(self, seen: Sequence[SegmentSeen], *, index_key: str, output_key: str) -> Linked:
-        """All segments' observations into one Timeline."""
+    async def link(self, seen: Sequence[SegmentSeen], *, index_key: str, output_key: str, detector: str = "") -> Linked:
+        """All segments' observations into one Timeline; `detector` made them."""
         index = read_index(await self._store.get_bytes(index_key), key=index_key)
         digests = self._runtime.digests()
         made_by = {"runtime": self._runtime.name, "analysis": REVISION}
-        chosen = self._detector("")
+        chosen = self._detector(detector)
         made_by |= {model: digests[model] for model in chosen.models if model in digests}
         made_by |= {model: self._local.digest(model) for model in chosen.own_models}
         return await link(
@@ -204,13 +208,22 @@ class Detection:
         )
 
     async def enroll(
-        self, portraits: Sequence[PortraitOrder], *, output_key: str
+        self, portraits: Sequence[PortraitOrder], *, output_key: str, detector: str = ""
     ) -> tuple[ObjectInfo, list[PortraitQuality]]:
         """Portraits into an identity."""
         opened = [await self._open(portrait) for portrait in portraits]
-        identity, quality = await enroll(opened, looker=self._looker(self._detector("")), pool=self._pool)
+        identity, quality = await enroll(opened, looker=self._looker(self._detector(detector)), pool=self._pool)
         content = await self._pool.run(write_identity, identity)
         return await self._store.put_bytes(output_key, content), quality
+
+    def listed(self) -> tuple[str, int]:
+        """Where a request says nothing: the detector, and the most faces in a frame."""
+        return self._detector("").name, self._most_faces
+
+    def missing(self, chosen: Detector) -> list[str]:
+        """Which models of a detector have no weights here; of those in a server's own repository nothing is known."""
+        ours = chosen.own_models if self._is_served_elsewhere else (*chosen.models, *chosen.own_models)
+        return without_weights(self._local.repository, ours)
 
     async def warm(self) -> None:
         """Load the models of the profile's detector."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from masquerade.timeline import Timeline
@@ -14,6 +14,7 @@ from services.common.lanes.pictures import Frames, PixelFormat
 from services.common.media.index import Segment
 from services.common.store.objects import ObjectInfo, checked_key
 from services.detector.conducting import PortraitOrder, SegmentAnalysed, SegmentOrder, landmarks_of
+from services.detector.detectors import DETECTORS, Detector
 from services.detector.enrolling import Kind, PortraitQuality
 from services.detector.linking import Linked, SegmentSeen
 from services.detector.pose import pose_of
@@ -69,6 +70,24 @@ def segment_response(analysed: SegmentAnalysed) -> pb.AnalyseSegmentResponse:
         frames=analysed.frames,
         faces=analysed.faces,
         reused=analysed.is_reused,
+    )
+
+
+def list_response(
+    *, default: str, max_faces: int, missing: Callable[[Detector], Sequence[str]]
+) -> pb.ListDetectorsResponse:
+    """The detectors, by name; `missing` tells which of one's models have no weights."""
+    return pb.ListDetectorsResponse(
+        detectors=[
+            pb.DetectorInfo(
+                name=name,
+                is_default=name == default,
+                models=[*known.models, *known.own_models],
+                missing=missing(known),
+            )
+            for name, known in sorted(DETECTORS.items())
+        ],
+        max_faces=max_faces,
     )
 
 

@@ -44,12 +44,18 @@ class DetectorServicer(detector_pb2_grpc.DetectorServiceServicer):
             convert.segments_seen(request),
             index_key=convert.index_key(request),
             output_key=convert.output_key(request),
+            detector=request.detector,
         )
         return convert.link_response(linked)
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         """Portraits into an identity."""
         stored, quality = await self._detection.enroll(
-            convert.portrait_orders(request), output_key=convert.output_key(request)
+            convert.portrait_orders(request), output_key=convert.output_key(request), detector=request.detector
         )
         return convert.enroll_response(stored, quality)
+
+    async def ListDetectors(self, request: pb.ListDetectorsRequest, context: Context) -> pb.ListDetectorsResponse:
+        """The detectors that are registered."""
+        default, max_faces = self._detection.listed()
+        return convert.list_response(default=default, max_faces=max_faces, missing=self._detection.missing)

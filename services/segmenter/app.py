@@ -5,9 +5,10 @@ from __future__ import annotations
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import RuntimeUnavailable
 from services.common.inference.local import LocalModels
+from services.common.inference.models import without_weights
 from services.common.running import run_service
 from services.segmenter.matting import Matting
-from services.segmenter.models import matting_model, profile_model
+from services.segmenter.models import MattingModel, matting_model, profile_model
 from services.segmenter.servicer import SERVICE, SegmenterServicer
 from services.segmenter.settings import SegmenterSettings
 
@@ -21,7 +22,13 @@ async def build(deps: ServiceDeps, settings: SegmenterSettings | None = None) ->
         raise RuntimeUnavailable(detail="the segmenter was wired without a runtime")
     local = LocalModels(settings.model_repository, settings.policy)
     matting = Matting(runtime, deps.pool, local=local, at_once=settings.large_at_once)
-    servicer = SegmenterServicer(matting, default_model=model.name)
+
+    def is_missing(known: MattingModel) -> bool:
+        # A server has a repository of its own.
+        is_ours = known.open is not None or settings.runtime != "triton"
+        return is_ours and bool(without_weights(settings.model_repository, [known.name]))
+
+    servicer = SegmenterServicer(matting, default_model=model.name, is_missing=is_missing)
 
     async def warm() -> None:
         await matting.ready(model.name)

@@ -38,6 +38,13 @@ def segment_response(request: pb.SegmentRequest, frames: Frames, mattes: NDArray
     return pb.SegmentResponse(mattes=place_frames(named, lease))
 
 
-def model_info(model: MattingModel) -> pb.MattingModelInfo:
+def model_info(model: MattingModel, *, is_default: bool, is_missing: bool) -> pb.MattingModelInfo:
     """One model of the list."""
-    return pb.MattingModelInfo(name=model.name, width=model.width, height=model.height)
+    return pb.MattingModelInfo(
+        name=model.name,
+        width=model.width,
+        height=model.height,
+        is_default=is_default,
+        models=[model.name],
+        missing=[model.name] if is_missing else [],
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from masquerade import facemesh
 from services.common.deps import Registration, ServiceDeps
 from services.common.errors import ModelMissing
+from services.common.inference.models import without_weights
 from services.common.running import run_service
 from services.swapper.mesh.engine import warm as warm_mesh
 from services.swapper.registry import engine
@@ -21,7 +24,9 @@ async def build(deps: ServiceDeps, settings: SwapperSettings | None = None) -> l
     swapping = Swapping(
         deps.store, deps.pool, source_bytes=int(settings.source_cache), texture_bytes=int(settings.texture_cache)
     )
-    servicer = SwapperServicer(swapping, default_engine=settings.engine)
+    servicer = SwapperServicer(
+        swapping, default_engine=settings.engine, missing=partial(without_weights, settings.model_repository)
+    )
 
     async def warm() -> None:
         try:

@@ -93,8 +93,14 @@ def swap_response(request: pb.SwapRequest, patches: Sequence[Patch | None]) -> p
     )
 
 
-def engine_info(engine: SwapEngine) -> pb.SwapEngineInfo:
-    """One engine of the list."""
+def engine_info(engine: SwapEngine, *, is_default: bool, missing: Sequence[str]) -> pb.SwapEngineInfo:
+    """One engine of the list; `missing` are those of its models that have no weights."""
     return pb.SwapEngineInfo(
-        name=engine.name, description=engine.description, options=dict(engine.options), models=list(engine.models)
+        name=engine.name,
+        description=engine.description,
+        options=dict(engine.options),
+        models=list(engine.models),
+        is_default=is_default,
+        choices=[pb.OptionChoices(option=option, values=values) for option, values in engine.choices.items()],
+        missing=missing,
     )

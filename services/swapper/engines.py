@@ -99,6 +99,11 @@ class SwapEngine(Protocol):
         ...
 
     @property
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """The values of those options that take certain ones alone."""
+        ...
+
+    @property
     def models(self) -> Sequence[str]:
         """Models that it needs, by folder in model_repository/."""
         ...

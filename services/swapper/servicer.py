@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import grpc.aio
@@ -19,9 +20,15 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["SwapperService"].full_name
 class SwapperServicer(swapper_pb2_grpc.SwapperServiceServicer):
     """A face onto a face. Stateless: any replica may answer any batch."""
 
-    def __init__(self, swapping: Swapping, *, default_engine: str) -> None:
-        self._swapping = swapping
-        self._default_engine = default_engine
+    def __init__(
+        self, swapping: Swapping, *, default_engine: str, missing: Callable[[Sequence[str]], Sequence[str]]
+    ) -> None:
+        """Args:
+        swapping: what is done.
+        default_engine: where a request names none.
+        missing: which of some models have no weights here.
+        """
+        self._swapping, self._default_engine, self._missing = swapping, default_engine, missing
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Answer on this server."""
@@ -39,4 +46,11 @@ class SwapperServicer(swapper_pb2_grpc.SwapperServiceServicer):
         self, request: pb.ListEnginesRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> pb.ListEnginesResponse:
         """The engines that are registered, with their options."""
-        return pb.ListEnginesResponse(engines=[convert.engine_info(engine) for engine in engines()])
+        return pb.ListEnginesResponse(
+            engines=[
+                convert.engine_info(
+                    engine, is_default=engine.name == self._default_engine, missing=self._missing(engine.models)
+                )
+                for engine in engines()
+            ]
+        )

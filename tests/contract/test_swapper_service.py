@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +52,7 @@ class Dummy:
     name = "dummy"
     description = "For tests."
     options: Options = MappingProxyType({"shade": "255"})
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({})
     models: Sequence[str] = ()
     nbytes = 1
 

@@ -154,6 +154,11 @@ def read_model(repository: Path, name: str) -> Model:
     return _read_card(card)
 
 
+def without_weights(repository: Path, models: Iterable[str]) -> list[str]:
+    """Which of these models have no weights in the repository; whether they are the right ones is seen on loading."""
+    return [name for name in models if not (repository / name / WEIGHTS).is_file()]
+
+
 def read_weights(repository: Path, model: Model) -> bytes:
     """A model's weights, checked: the bytes that were hashed are the bytes that are loaded.
 

@@ -70,6 +70,7 @@ class MeshEngine:
     name = "mesh"
     description = "Geometric swap: the source's features in the target's shape and light; needs no network."
     options: Options = MappingProxyType({"colour": "auto", "occlusion": "on"})
+    choices: Mapping[str, Sequence[str]] = _CHOICES
     models: Sequence[str] = ()
 
     def prepare(self, identity: Identity, options: Options) -> MeshSource:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import pytest
@@ -19,6 +19,7 @@ class Dummy:
     name = "dummy"
     description = "Paints nothing."
     options: Options = MappingProxyType({"strength": "1"})
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({})
     models: Sequence[str] = ()
     nbytes = 0
 
