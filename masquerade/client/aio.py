@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from masquerade.client.calls import Calls, Patience
+from masquerade.client.calls import PAUSES_S, Calls, Patience
 from masquerade.client.connection import Access
 from masquerade.client.errors import ClientError, JobFailed
 from masquerade.client.transfers import Advance, download, upload
@@ -249,8 +251,10 @@ class AsyncJobs:
         answer = await self._calls.ask(self._stub.Describe, job_pb2.DescribeRequest())
         return _typed(answer, job_pb2.DescribeResponse)
 
-    async def watch(self, job: str, *, from_sequence: int = 0) -> AsyncIterator[job_pb2.Progress]:
+    async def watch(self, job: str, *, from_sequence: int = 0) -> AsyncGenerator[job_pb2.Progress, None]:
         """Progress as it happens, to the job's end; goes on where it was when the connection breaks.
+
+        A job that was retried is told with its earlier attempts: an end may be in the middle.
 
         Args:
             job: its id.
@@ -260,12 +264,11 @@ class AsyncJobs:
         while True:
             asked = job_pb2.WatchJobRequest(id=job, from_sequence=from_sequence)
             try:
-                async for answer in self._calls.stream(self._stub.WatchJob, asked):
-                    yield answer.progress
-                    from_sequence = answer.progress.sequence + 1
-                    patience.moved()
-                    if answer.progress.state in ENDED:
-                        return
+                async with aclosing(self._calls.stream(self._stub.WatchJob, asked)) as answers:
+                    async for answer in answers:
+                        from_sequence = answer.progress.sequence + 1
+                        patience.moved()
+                        yield answer.progress
             except ClientError as error:
                 await patience.after(error)
             else:
@@ -281,17 +284,34 @@ class AsyncJobs:
         Raises:
             JobFailed: it ended otherwise.
         """
-        async for progress in self.watch(job):
-            if told is not None:
-                told(progress)
-        ended = await self.get(job)
+        following = 0
+        while True:
+            async with aclosing(self.watch(job, from_sequence=following)) as steps:
+                async for progress in steps:
+                    following = progress.sequence + 1
+                    if told is not None:
+                        told(progress)
+            ended = await self.get(job)
+            if ended.state in ENDED:
+                break
+            # Somebody has retried it in the moment of its end.
+            await asyncio.sleep(PAUSES_S[0])
         if ended.state != job_pb2.JOB_STATE_SUCCEEDED:
             raise JobFailed(ended)
         return ended
 
     async def download(self, job: job_pb2.Job, path: str | Path, *, advance: Advance | None = None) -> Path:
-        """Fetch the result of a job that has succeeded."""
+        """Fetch the result of a job that has succeeded.
+
+        Raises:
+            ClientError: JOB_STATE_FORBIDS, it has no result (yet); or see `transfers.download`.
+        """
         artifact = job.artifact
+        if not artifact.key:
+            state = job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+            raise ClientError(
+                "JOB_STATE_FORBIDS", f"the job {job.id} is {state} and has no result", remedy="wait for its end"
+            )
         return await self._assets.download(artifact.key, path, digest=artifact.digest or None, advance=advance)
 
 

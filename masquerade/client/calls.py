@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import grpc
@@ -13,10 +14,14 @@ import grpc.aio
 from masquerade.client.connection import Access
 from masquerade.client.errors import ClientError, from_rpc_error
 
-PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Between the attempts at a stream that broke; gRPC itself repeats unary calls."""
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
+"""Between the attempts at a stream that broke, each a little more or less; together longer than a mesh needs to start
+again. gRPC itself repeats unary calls, and streams before their first answer."""
 
-_GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE})
+_GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""How a stream ends that neither side wanted to end: the connection broke, the server stopped, or the server gives no
+stream more time than this. We set no deadline and cancel none that we wait for."""
+
 _LATER: Final = frozenset({"RATE_LIMITED", "OVERLOADED"})
 """Reasons that only mean `not so fast`. A quota that is used up is for people to look at."""
 
@@ -48,7 +53,7 @@ class Calls:
                     raise failed from None
             await asyncio.sleep(pause)
 
-    async def stream(self, method: Any, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Any, request: Any) -> AsyncGenerator[Any, None]:
         """Answers of a server stream.
 
         Raises:
@@ -79,13 +84,19 @@ class Calls:
 
 
 class Patience:
-    """Pauses between attempts; progress in between starts them anew."""
+    """Pauses between attempts at a stream; progress in between starts them anew."""
 
     def __init__(self) -> None:
         self._failures = 0
+        self._is_reached = False
+
+    def reached(self) -> None:
+        """The mesh has answered: if it goes away now, it is waited for."""
+        self._is_reached = True
 
     def moved(self) -> None:
         """Something got through."""
+        self._is_reached = True
         self._failures = 0
 
     async def after(self, error: ClientError) -> None:
@@ -95,8 +106,10 @@ class Patience:
             ClientError: the given one, when trying again makes no sense.
         """
         is_later = error.reason in _LATER
-        if (error.code not in _GONE and not is_later) or self._failures >= len(PAUSES_S):
+        # Nobody answers at an address that was mistyped; gRPC has tried it five times already.
+        is_gone = error.code in _GONE and self._is_reached
+        if not (is_gone or is_later) or self._failures >= len(PAUSES_S):
             raise error
-        pause = PAUSES_S[self._failures]
+        pause = PAUSES_S[self._failures] * random.uniform(0.8, 1.2)
         self._failures += 1
         await asyncio.sleep(max(pause, (error.retry_after_s or 0.0) if is_later else 0.0))

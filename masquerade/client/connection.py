@@ -75,13 +75,19 @@ class Access:
             environ: instead of the process's environment.
 
         Raises:
-            ClientError: INPUT_MISSING, the file of the key cannot be read.
+            ClientError: INPUT_MISSING, the file of the key cannot be read; UNAUTHENTICATED, it holds something else.
         """
         environ = os.environ if environ is None else environ
         place = endpoint or environ.get(ENDPOINT) or DEFAULT_ENDPOINT
         root = ca or (Path(environ[CA]) if environ.get(CA) else None)
         file = key_file or (None if key or environ.get(KEY) else environ.get(KEY_FILE))
-        secret = key or (_read(Path(file)).decode().strip() if file else environ.get(KEY, ""))
+        secret = key or (_read(Path(file)).decode(errors="replace").strip() if file else environ.get(KEY, ""))
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise ClientError(
+                "UNAUTHENTICATED",
+                f"what {file or 'was given as the key'} holds is no key",
+                remedy="give the key as it was printed, and nothing else",
+            )
         is_tls = tls if tls is not None else not _is_near(place) or root is not None
         return cls(place, secret, is_tls, root, certificate, private_key)
 
@@ -100,6 +106,9 @@ class Access:
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.max_pings_without_data", 0),
+            # gRPC's own 120 s would let a client sleep long after the mesh is back.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 4_000),
             ("grpc.service_config", json.dumps(config)),
         )
         if not self.is_tls:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
 
 from masquerade.client.aio import TIMEOUT_S, AsyncClient
 from masquerade.client.connection import Access
+from masquerade.client.looping import LoopThread
 from masquerade.client.transfers import Advance
 from masquerade.v1 import asset_pb2, identity_pb2, job_pb2
-
-T = TypeVar("T")
-_END = object()
 
 
 class Client:
@@ -39,14 +33,18 @@ class Client:
     ) -> None:
         """Address a mesh; see `AsyncClient`."""
         self._client = AsyncClient(endpoint, key=key, access=access, timeout_s=timeout_s)
-        self._loop = _Loop()
+        self._loop = LoopThread()
         self.jobs = Jobs(self._client, self._loop)
         self.identities = Identities(self._client, self._loop)
         self.assets = Assets(self._client, self._loop)
 
     def __enter__(self) -> Client:
         self._loop.start()
-        self._loop.run(self._client.__aenter__())
+        try:
+            self._loop.run(self._client.__aenter__())
+        except BaseException:
+            self._loop.stop()
+            raise
         return self
 
     def __exit__(
@@ -58,55 +56,8 @@ class Client:
             self._loop.stop()
 
 
-class _Loop:
-    """An event loop in a thread."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to run coroutines."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="masquerade-client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and wait for it; an interrupt cancels it."""
-        assert self._loop is not None, "the client is used inside its `with` block"
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items of an async iterator, one at a time."""
-
-        async def following() -> Any:
-            return await anext(items, _END)
-
-        try:
-            while (item := self.run(following())) is not _END:
-                yield item
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                with contextlib.suppress(RuntimeError):
-                    self.run(close())
-
-    def stop(self) -> None:
-        """End the thread."""
-        assert self._loop is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
-        self._loop.close()
-
-
 class _Part:
-    def __init__(self, client: AsyncClient, loop: _Loop) -> None:
+    def __init__(self, client: AsyncClient, loop: LoopThread) -> None:
         self._client, self._loop = client, loop
 
 
@@ -225,7 +176,11 @@ class Jobs(_Part):
 
     def wait(self, job: str, *, told: Callable[[job_pb2.Progress], None] | None = None) -> job_pb2.Job:
         """Wait until a job has succeeded; JobFailed when it ended otherwise."""
-        return self._loop.run(self._client.jobs.wait(job, told=told))
+        if told is not None:
+            # In the caller's thread, where it may call the client.
+            for progress in self.watch(job):
+                told(progress)
+        return self._loop.run(self._client.jobs.wait(job))
 
     def download(self, job: job_pb2.Job, path: str | Path, *, advance: Advance | None = None) -> Path:
         """Fetch the result of a job that has succeeded."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from masquerade.client.calls import Calls, Patience
 from masquerade.client.errors import ClientError
@@ -15,6 +17,7 @@ from masquerade.v1 import asset_pb2
 from masquerade.v1.asset_pb2_grpc import AssetServiceStub
 
 CHUNK_BYTES: Final = 512 << 10
+DIGEST_BYTES: Final = 8 << 20
 
 Advance = Callable[[int, int], None]
 """Told of bytes done and bytes in all."""
@@ -36,9 +39,11 @@ async def upload(
         ClientError: INPUT_MISSING, or whatever the mesh said.
     """
     try:
-        digest, size = await asyncio.to_thread(_digest, path)
+        digest, size = await _digest(path)
     except OSError as error:
-        raise ClientError("INPUT_MISSING", f"{path} cannot be read ({error.strerror})") from error
+        raise ClientError(
+            "INPUT_MISSING", f"{path} cannot be read ({error.strerror})", remedy="look at the path and its rights"
+        ) from error
     name = name or path.name
     begin = asset_pb2.UploadBegin(name=name, upload_id=upload_id or _upload_id(name, digest), size_bytes=size)
     stub: Any = AssetServiceStub(calls.channel)
@@ -49,6 +54,7 @@ async def upload(
             asked = await calls.send(stub.UploadAsset, _only(begin))
             if asked.HasField("asset"):
                 return _told(asked.asset, size, advance)
+            patience.reached()
             if asked.confirmed_bytes > confirmed:
                 patience.moved()
             confirmed = asked.confirmed_bytes
@@ -71,35 +77,48 @@ async def download(calls: Calls, identifier: str, path: Path, *, digest: str | N
         advance: told of progress.
 
     Raises:
-        ClientError: OBJECT_CORRUPT when the bytes are not those of the digest, or whatever the mesh said.
+        ClientError: OBJECT_CORRUPT when the bytes are not those of the digest, OUTPUT_UNWRITABLE, or whatever the mesh
+            said.
     """
-    stub: Any = AssetServiceStub(calls.channel)
     part = path.with_name(f".{path.name}.part")
-    patience = Patience()
-    sha = hashlib.sha256()
-    done = 0
     try:
         with part.open("wb") as file:
-            while True:
-                asked = asset_pb2.DownloadAssetRequest(id=identifier, offset=done)
-                try:
-                    async for answer in calls.stream(stub.DownloadAsset, asked):
-                        await asyncio.to_thread(_write, file, sha, answer.chunk)
-                        done += len(answer.chunk)
-                        patience.moved()
-                        if advance is not None:
-                            advance(done, answer.size_bytes)
-                    break
-                except ClientError as error:
-                    await patience.after(error)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        if digest and sha.hexdigest() != digest:
+            found = await _fetched(calls, identifier, file, advance)
+        if digest and found != digest:
             raise ClientError("OBJECT_CORRUPT", f"{identifier} did not arrive as it was stored", remedy="try again")
         part.replace(path)
+    except OSError as error:
+        raise ClientError(
+            "OUTPUT_UNWRITABLE",
+            f"{path} cannot be written ({error.strerror})",
+            remedy="look at the folder, its rights and the space that is left",
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return path
+
+
+async def _fetched(calls: Calls, identifier: str, file: BinaryIO, advance: Advance | None) -> str:
+    """SHA-256 of the bytes that were written; goes on where it was when the connection breaks."""
+    stub: Any = AssetServiceStub(calls.channel)
+    patience, sha, done = Patience(), hashlib.sha256(), 0
+    while True:
+        asked = asset_pb2.DownloadAssetRequest(id=identifier, offset=done)
+        try:
+            async with aclosing(calls.stream(stub.DownloadAsset, asked)) as answers:
+                async for answer in answers:
+                    await asyncio.to_thread(_write, file, sha, answer.chunk)
+                    done += len(answer.chunk)
+                    patience.moved()
+                    if advance is not None:
+                        advance(done, answer.size_bytes)
+            break
+        except ClientError as error:
+            await patience.after(error)
+    file.flush()
+    await asyncio.to_thread(os.fsync, file.fileno())
+    return sha.hexdigest()
 
 
 def _upload_id(name: str, digest: str) -> str:
@@ -108,12 +127,22 @@ def _upload_id(name: str, digest: str) -> str:
     return "file-" + hashlib.sha256(f"{digest} {name}".encode()).hexdigest()
 
 
-def _digest(path: Path) -> tuple[str, int]:
+async def _digest(path: Path) -> tuple[str, int]:
+    """SHA-256 and length; piece by piece, so that who waits for a long file can be interrupted."""
+    sha, size = hashlib.sha256(), 0
+
+    def piece(file: BinaryIO) -> int:
+        content = file.read(DIGEST_BYTES)
+        sha.update(content)
+        return len(content)
+
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+        while count := await asyncio.to_thread(piece, file):
+            size += count
+    return sha.hexdigest(), size
 
 
-def _write(file: Any, sha: Any, chunk: bytes) -> None:
+def _write(file: BinaryIO, sha: Any, chunk: bytes) -> None:
     sha.update(chunk)
     file.write(chunk)
 

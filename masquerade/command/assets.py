@@ -56,6 +56,7 @@ def list_assets(
                 )
                 for each in found
             ),
+            narrow=4,
             nothing="no assets",
         )
 

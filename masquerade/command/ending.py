@@ -34,8 +34,12 @@ def exit_code(reason: str) -> int:
 
 
 @contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """Errors of the mesh, of the command line, and interrupts below end the process in one line."""
+def told_in_a_line(*, left: str = "the same command again goes on") -> Iterator[None]:
+    """Errors of the mesh, of the command line, and interrupts below end the process in one line.
+
+    Args:
+        left: what an interrupted command has left behind.
+    """
     # Imported here: `--help` does not wait for gRPC.
     from masquerade.client import ClientError
 
@@ -51,7 +55,7 @@ def told_in_a_line() -> Iterator[None]:
     except Misread as error:
         leave("INVALID_SPEC", f"{error.field}: {error.problem}", error.remedy, REFUSED)
     except KeyboardInterrupt:
-        leave("CANCELLED", "it was interrupted", "the job goes on; `masquerade jobs cancel` stops it", INTERRUPTED)
+        leave("CANCELLED", "it was interrupted", left, INTERRUPTED)
 
 
 def leave(reason: str, text: str, remedy: str, code: int) -> NoReturn:

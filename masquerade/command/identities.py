@@ -59,18 +59,19 @@ def list_identities(
                 options.print_json(identity)
             return
         options.print_table(
-            ("id", "name", "portraits", "consent", "enrolled", "withdrawn"),
+            ("id", "name", "consent", "withdrawn", "enrolled", "portraits"),
             (
                 (
                     each.id,
                     each.name,
-                    str(len(each.quality)),
                     job_pb2.ConsentMethod.Name(each.consent.method).removeprefix("CONSENT_METHOD_").lower(),
-                    options.when(each.create_time),
                     options.when(each.revoke_time),
+                    options.when(each.create_time),
+                    str(len(each.quality)),
                 )
                 for each in found
             ),
+            narrow=4,
             nothing="no identities",
         )
 

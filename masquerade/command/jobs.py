@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 jobs = typer.Typer(help="Videos being transformed, in any mesh.", no_args_is_help=True)
 
+GOES_ON = "the job goes on; `masquerade jobs watch` shows it, `masquerade jobs cancel` stops it"
+
 Id = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 Ids = Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)]
 Faces = Annotated[
@@ -85,7 +87,7 @@ def submit(
         priority=priority,
         spec=spec,
     )
-    with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
+    with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
         job = client.jobs.create(spec_of(client, wanted), request_id=request_id)
         _stay(client, job, watch=watch, output=output, as_json=as_json)
 
@@ -128,7 +130,7 @@ def rerender(
         priority=priority,
         spec=spec,
     )
-    with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
+    with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
         other = spec_of(client, wanted)
         made = client.jobs.rerender(job, _changed(client.jobs.get(job).spec, other), request_id=request_id)
         _stay(client, made, watch=watch, output=output, as_json=as_json)
@@ -136,7 +138,7 @@ def rerender(
 
 @jobs.command(name="list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only those in this state, such as running or failed.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those in this state, such as rendering or failed.")] = None,
     tag: Tag = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     endpoint: options.Endpoint = None,
@@ -148,16 +150,19 @@ def list_jobs(
     from itertools import islice
 
     from masquerade.command.showing import job_row, state_named
+    from masquerade.command.wanted import parse_tags
 
+    with told_in_a_line():
+        wanted, labels = state_named(state), parse_tags(tag or ())
     with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
-        labels = dict(text.partition("=")[::2] for text in tag or ())
-        found = islice(client.jobs.list(state=state_named(state), labels=labels, page_size=min(limit, 200)), limit)
+        listed = client.jobs.list(state=wanted, labels=labels, page_size=min(limit, 200))
+        found = islice(listed, limit)
         if as_json:
             for job in found:
                 options.print_json(job)
             return
         options.print_table(
-            ("id", "state", "frames", "accepted", "why it failed"), map(job_row, found), nothing="no jobs"
+            ("id", "state", "frames", "accepted", "why it failed"), map(job_row, found), narrow=4, nothing="no jobs"
         )
 
 
@@ -189,7 +194,7 @@ def watch(
     """Show a job's progress until it ends; exits as the job does."""
     from masquerade.command.showing import watched
 
-    with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
+    with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
         watched(client, job, from_sequence=from_sequence, as_json=as_json)
 
 
@@ -214,7 +219,7 @@ def retry(
     as_json: options.Json = False,
 ) -> None:
     """Take up a failed or cancelled job from its finished segments."""
-    with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
+    with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
         _stay(client, client.jobs.retry(job), watch=watch, output=output, as_json=as_json)
 
 
@@ -229,7 +234,7 @@ def fetch(
     ca: options.Ca = None,
 ) -> None:
     """Fetch the result of a job; waits for its end."""
-    with told_in_a_line(), options.client(endpoint, key_file, ca) as client:
+    with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
         ended = client.jobs.wait(job)
         for reference, path in ((ended.report, report), (ended.record, record)):
             if path is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -31,6 +31,13 @@ Ca = Annotated[Path | None, typer.Option(help="PEM file with the roots to trust;
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
+FILE_WIDTH: Final = 180
+"""Columns of a table that is not shown on a terminal."""
+
+WIDE: Final = 120
+"""Columns of a terminal on which tables are shown whole."""
+
+
 def client(endpoint: str | None, key_file: Path | None, ca: Path | None) -> Client:
     """A client for what was said on the command line."""
     from masquerade.client import Access, Client
@@ -40,7 +47,8 @@ def client(endpoint: str | None, key_file: Path | None, ca: Path | None) -> Clie
 
 def print_json(message: Message) -> None:
     """One message in one line, fields by the names of the contract."""
-    print(json.dumps(as_json(message), ensure_ascii=False))
+    # At once: whoever reads the progress of a job through a pipe reads it as it happens.
+    print(json.dumps(as_json(message), ensure_ascii=False), flush=True)
 
 
 def as_json(message: Message) -> dict[str, Any]:
@@ -51,20 +59,30 @@ def as_json(message: Message) -> dict[str, Any]:
     return answer
 
 
-def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]], *, nothing: str) -> None:
-    """A table for people."""
+def print_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, nothing: str, narrow: int | None = None
+) -> None:
+    """A table for people.
+
+    Args:
+        titles: of the columns; the first holds what people copy, and is never folded.
+        rows: as many cells each.
+        nothing: said where there are no rows.
+        narrow: so many columns are shown on a terminal that has no room for all.
+    """
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
     to_terminal = Console()
-    console = to_terminal if to_terminal.is_terminal else Console(width=180)
+    console = to_terminal if to_terminal.is_terminal else Console(width=FILE_WIDTH)
+    count = narrow if narrow is not None and console.width < WIDE else len(titles)
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, title in enumerate(titles[:count]):
+        table.add_column(title, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row[:count]))
     if table.row_count:
         console.print(table)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ def spec_of(client: Client, wanted: Wanted) -> JobSpec:
     spec = _from_file(wanted.spec) if wanted.spec else JobSpec()
     keep, apply = parse_ranges(wanted.keep, option="--keep"), parse_ranges(wanted.apply, option="--apply")
     agreed = parse_consent(wanted.consent) if wanted.consent else None
+    for face in wanted.faces:
+        if not _is_id(face, "idn_"):
+            _agreed(face, agreed)
     _plain(spec, wanted)
     spec.keep.extend(TimeRange(start_ms=each.start_ms, end_ms=each.end_ms) for each in keep)
     spec.apply.extend(TimeRange(start_ms=each.start_ms, end_ms=each.end_ms) for each in apply)
@@ -66,7 +70,7 @@ def spec_of(client: Client, wanted: Wanted) -> JobSpec:
 
 def asset_of(client: Client, given: str) -> str:
     """The id of an asset: given as such, or of a file that is stored now."""
-    if _ID.fullmatch(given) and given.startswith("asset_"):
+    if _is_id(given, "asset_"):
         return given
     return client.assets.upload(given).id
 
@@ -77,14 +81,25 @@ def identity_of(client: Client, given: str, agreed: Consent | None) -> str:
     Raises:
         Misread: a portrait without a consent.
     """
-    if _ID.fullmatch(given) and given.startswith("idn_"):
+    if _is_id(given, "idn_"):
         return given
-    if agreed is None:
-        raise Misread("--consent", f"nobody said by which consent {given} is used", CONSENT_FORMS)
+    agreed = _agreed(given, agreed)
     portrait = client.assets.upload(given)
-    # The same portrait under the same consent is one identity, however often it is named.
-    request = f"{portrait.id}-{agreed.method}-{agreed.statement}"[:200]
-    return client.identities.create(Path(given).stem, portraits=[portrait.id], consent=agreed, request_id=request).id
+    # The same portrait under the same name and consent is one identity, however often it is named.
+    name = Path(given).stem
+    said = f"{portrait.id} {agreed.method} {agreed.statement} {name}"
+    request = "face-" + hashlib.sha256(said.encode()).hexdigest()
+    return client.identities.create(name, portraits=[portrait.id], consent=agreed, request_id=request).id
+
+
+def _is_id(given: str, prefix: str) -> bool:
+    return given.startswith(prefix) and _ID.fullmatch(given) is not None
+
+
+def _agreed(portrait: str, agreed: Consent | None) -> Consent:
+    if agreed is None:
+        raise Misread("--consent", f"nobody said by which consent {portrait} is used", CONSENT_FORMS)
+    return agreed
 
 
 def parse_consent(text: str) -> Consent:
@@ -104,6 +119,21 @@ def parse_consent(text: str) -> Consent:
     raise Misread("--consent", f"{text[:80]!r} is neither self nor attested:TEXT", CONSENT_FORMS)
 
 
+def parse_tags(texts: Sequence[str]) -> dict[str, str]:
+    """What `--tag` says.
+
+    Raises:
+        Misread: one is no NAME=VALUE.
+    """
+    tags = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise Misread("--tag", f"{text[:80]!r} is no NAME=VALUE", "write it as --tag project=autumn")
+        tags[name] = value
+    return tags
+
+
 def _plain(spec: JobSpec, wanted: Wanted) -> None:
     if wanted.container:
         spec.encode.container = wanted.container
@@ -113,11 +143,7 @@ def _plain(spec: JobSpec, wanted: Wanted) -> None:
         spec.profile = wanted.profile
     if wanted.priority is not None:
         spec.priority = wanted.priority
-    for text in wanted.labels:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise Misread("--tag", f"{text!r} is no NAME=VALUE", "write it as --tag project=autumn")
-        spec.labels[name] = value
+    spec.labels.update(parse_tags(wanted.labels))
     for text in wanted.publish:
         place, _, name = text.partition(":")
         publication = spec.publish.add(place=place)
@@ -140,7 +166,7 @@ def _background(client: Client, spec: JobSpec, wanted: Wanted) -> None:
         spec.background.rgb = int(given[1:], 16)
     else:
         spec.background.asset_id = asset_of(client, given)
-        name = client.assets.get(spec.background.asset_id).name if _ID.fullmatch(given) else given
+        name = client.assets.get(given).name if _is_id(given, "asset_") else given
         is_picture = Path(name).suffix.lower() in PICTURES
         spec.background.kind = pb.BACKGROUND_KIND_IMAGE if is_picture else pb.BACKGROUND_KIND_VIDEO
 
