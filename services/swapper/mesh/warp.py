@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from masquerade.facemesh import MESH_POINTS, mesh_space, topology
+from services.swapper.mesh.triangles import draw_triangles
 
 _SKIRT = 0.15
 """How far the map goes on beyond the rim, as a share of the distance from the face's middle."""
@@ -110,16 +110,10 @@ def _drawn(
     height: int,
 ) -> NDArray[np.int32]:
     """(h, w) int32: the number of the triangle that each pixel shows; painter's algorithm, far ones first."""
-    numbers = np.zeros((height, width), np.int32)
-    # OpenCV's centres lie at integers, and `shift` counts sixteenths.
-    polygons = np.rint((corners - 0.5) * 16).astype(np.int32)
-    skirt = np.arange(surface.skirt)
     depth = points[:MESH_POINTS, 2][surface.triangles[surface.skirt :]].sum(axis=1)
-    order = np.argsort(-depth, kind="stable") + surface.skirt
-    fill = cv2.fillConvexPoly
-    for number in (*skirt.tolist(), *order[is_front[order]].tolist()):
-        fill(numbers, polygons[number], number, 8, 4)
-    return numbers
+    farthest_first = np.argsort(-depth, kind="stable") + surface.skirt
+    order = np.concatenate([np.arange(surface.skirt), farthest_first[is_front[farthest_first]]])
+    return draw_triangles(np.zeros((height, width), np.int32), corners[order], order)
 
 
 def _to_mesh_space(
