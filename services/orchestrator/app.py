@@ -96,6 +96,7 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
         admitter=admitter,
         ending=ending,
         most_waiting=chosen.tenant_waiting,
+        most_bytes=chosen.tenant_bytes,
     )
     rules = Rules(chosen.face_days, chosen.abandoned_hours, chosen.uploads_days, chosen.sweep_s)
     retention = Retention(records=records, store=deps.store, jobs=jobs, ending=ending, rules=rules)

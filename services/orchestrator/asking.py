@@ -92,6 +92,7 @@ async def public(
         resolved=resolved,
         uses=[asset.removeprefix(_ASSET) for asset in _asset_ids(wanted)],
         rerender_of="" if source is None else source.id,
+        is_metered=True,
     )
     return job, spec
 
@@ -106,6 +107,7 @@ def _new_job(
     uses: Collection[str],
     inline: Collection[InlineConsent] = (),
     rerender_of: str = "",
+    is_metered: bool = False,
 ) -> NewJob:
     return NewJob(
         tenant=caller.tenant,
@@ -119,6 +121,7 @@ def _new_job(
         assets=[_ASSET + name for name in sorted({each for each in uses if each and "/" not in each})],
         identities=[identity.identity_id for identity in spec.identities if identity.identity_id],
         inline=list(inline),
+        is_metered=is_metered,
         places=[(each.place, each.name) for each in spec.publish],
     )
 

@@ -50,6 +50,7 @@ class Jobs:
         admitter: Admitter,
         ending: Ending,
         most_waiting: int,
+        most_bytes: int | None = None,
     ) -> None:
         """Args:
         records: the book's.
@@ -59,9 +60,11 @@ class Jobs:
         admitter: lets them begin.
         ending: ends them.
         most_waiting: jobs of one tenant that may wait to begin.
+        most_bytes: that a tenant may store before its jobs from outside are refused.
         """
         self._records, self._engine, self._store, self._board = records, engine, store, board
-        self._admitter, self._ending, self._most_waiting = admitter, ending, most_waiting
+        self._admitter, self._ending = admitter, ending
+        self._most_waiting, self._most_bytes = most_waiting, most_bytes
 
     async def known(self, *, tenant: str, request_id: str, digest: str) -> JobView | None:
         """The job that a request made before, or None.
@@ -85,12 +88,14 @@ class Jobs:
 
         Raises:
             RequestIdReused: the id stands for another request.
-            QuotaExceeded: too many jobs of the tenant wait.
+            QuotaExceeded: too many jobs of the tenant wait, or it stores too much.
             IdentityNotFound, ConsentRequired, ConsentRevoked, ConsentExpired, ConsentNotCovering: a face may not be
                 used.
         """
         row, is_new = await self._records.write(
-            lambda connection: creating.create(connection, new, most_waiting=self._most_waiting)
+            lambda connection: creating.create(
+                connection, new, most_waiting=self._most_waiting, most_bytes=self._most_bytes
+            )
         )
         if is_new:
             self._admitter.ring()

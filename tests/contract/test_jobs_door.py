@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from masquerade.v1 import compositor_pb2, identity_pb2, orchestrator_pb2
 from masquerade.v1 import job_pb2 as pb
 from services.common import errors
 from services.common.errors import MasqueradeError
-from tests.support.jobs_house import JobsHouse, jobs_house
-from tests.support.toy_peers import StoringPeers
+from services.common.records.tables import assets
+from services.orchestrator.keys import job_id
+from tests.support.jobs_house import JobsHouse, blurred, faced, jobs_house
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,21 +36,6 @@ async def refused(call: Any) -> MasqueradeError:
     with pytest.raises(MasqueradeError) as caught:
         await call
     return caught.value
-
-
-async def blurred(house: JobsHouse, *, tenant: str = "anna", content: bytes = b"video") -> pb.JobSpec:
-    """A spec that needs no face."""
-    spec = pb.JobSpec(asset_id=await house.asset(content, tenant=tenant))
-    spec.background.kind = compositor_pb2.BACKGROUND_KIND_BLUR
-    return spec
-
-
-async def faced(house: JobsHouse, content: bytes, **options: Any) -> tuple[pb.JobSpec, str]:
-    """A spec that puts on an enrolled face, and the face's id."""
-    face = await house.identity(**options)
-    spec = pb.JobSpec(asset_id=await house.asset(content))
-    spec.identities.add(name="face1", identity_id=face)
-    return spec, face
 
 
 async def test_a_job_runs_to_its_end_and_shows_its_way(house: JobsHouse) -> None:
@@ -257,6 +243,17 @@ async def test_a_job_that_waits_ends_at_once_and_too_many_that_wait_are_refused(
     await house.ended(other, who="emil")
 
 
+async def test_a_tenant_that_stores_too_much_is_refused_until_something_is_deleted(house: JobsHouse) -> None:
+    spec = await blurred(house, tenant="gina", content=b"much")
+    size = sa.update(assets).where(assets.c.tenant == "gina").values(size_bytes=60 << 30)
+    await house.records.write(lambda connection: connection.execute(size))
+    error = await refused(house.create(spec, "much", who="gina"))
+    assert (error.reason, error.fields["limit"]) == ("QUOTA_EXCEEDED", "stored bytes")
+    less = sa.update(assets).where(assets.c.tenant == "gina").values(size_bytes=1)
+    await house.records.write(lambda connection: connection.execute(less))
+    await house.ended((await house.create(spec, "much", who="gina")).id, who="gina")
+
+
 async def test_a_deleted_job_leaves_nothing(house: JobsHouse) -> None:
     spec = await blurred(house, content=b"deleted")
     rendering = house.peers.hold("compositor.RenderSegment")
@@ -312,8 +309,6 @@ async def test_a_face_whose_consent_does_not_hold_is_refused_and_that_is_a_line(
     assert (await refused(house.create(spec, "refused"))).reason == "CONSENT_REVOKED"
     late, _ = await faced(house, b"late", expires_ms=1)
     assert (await refused(house.create(late, "late"))).reason == "CONSENT_EXPIRED"
-    from services.orchestrator.keys import job_id
-
     lines = await house.lines(job_id(tenant="anna", request="refused"))
     assert lines == [("job.refused", "key:anna", "refused")]
 
@@ -406,31 +401,3 @@ async def test_the_inner_door_opens_on_the_same_book(house: JobsHouse) -> None:
 async def test_what_can_be_asked_for_is_described(house: JobsHouse) -> None:
     described = await house.ask("Describe", pb.DescribeRequest())
     assert (described.profile, list(described.places)) == ("starter", ["archive"])
-
-
-async def test_a_restart_takes_up_what_was_running_and_what_was_waiting(tmp_path: Path) -> None:
-    async with jobs_house(tmp_path, tenant_jobs=1) as first:
-        rendering = first.peers.hold("compositor.RenderSegment")
-        running = (await first.create(await blurred(first, content=b"running"), "running")).id
-        await asyncio.wait_for(rendering.wait(), 10)
-        waiting = (await first.create(await blurred(first, content=b"waiting"), "waiting")).id
-        before = [each.sequence for each in (await _now(first, running))]
-    async with jobs_house(tmp_path, tenant_jobs=1) as second:
-        assert (await second.ended(running)).state == pb.JOB_STATE_SUCCEEDED
-        assert (await second.ended(waiting)).state == pb.JOB_STATE_SUCCEEDED
-        after = [each.sequence for each in await second.watched(running)]
-        assert after[: len(before)] == before
-        assert isinstance(second.peers, StoringPeers)
-
-
-async def _now(house: JobsHouse, job: str) -> list[pb.Progress]:
-    """What a watcher is told until the job stands still."""
-    call = house.stub.WatchJob(pb.WatchJobRequest(id=job), metadata=(("who", "anna"),), timeout=30)
-    seen = []
-    try:
-        async with asyncio.timeout(1):
-            async for answer in call:
-                seen.append(answer.progress)
-    except TimeoutError:
-        call.cancel()
-    return seen

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from masquerade.v1 import compositor_pb2
 from masquerade.v1 import job_pb2 as pb
 from masquerade.v1.identity_pb2_grpc import IdentityServiceStub
 from masquerade.v1.job_pb2_grpc import JobServiceStub
@@ -206,3 +207,18 @@ async def jobs_house(
         await door.stop()
         await inner.stop()
         await records.close()
+
+
+async def blurred(house: JobsHouse, *, tenant: str = "anna", content: bytes = b"video") -> pb.JobSpec:
+    """A spec that needs no face."""
+    spec = pb.JobSpec(asset_id=await house.asset(content, tenant=tenant))
+    spec.background.kind = compositor_pb2.BACKGROUND_KIND_BLUR
+    return spec
+
+
+async def faced(house: JobsHouse, content: bytes, **options: Any) -> tuple[pb.JobSpec, str]:
+    """A spec that puts on an enrolled face, and the face's id."""
+    face = await house.identity(**options)
+    spec = pb.JobSpec(asset_id=await house.asset(content))
+    spec.identities.add(name="face1", identity_id=face)
+    return spec, face

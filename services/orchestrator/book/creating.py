@@ -12,7 +12,7 @@ from services.common.audit.chain import Entry, canonical
 from services.common.audit.log import append
 from services.common.errors import QuotaExceeded, RequestIdReused
 from services.common.records.database import insert_or_ignore, next_number
-from services.common.records.tables import assets, job_assets, job_identities, jobs, publications
+from services.common.records.tables import assets, job_assets, job_identities, jobs, publications, uploads
 from services.orchestrator import consents
 from services.orchestrator.book import events, rows
 from services.orchestrator.book.rows import JobRow
@@ -56,6 +56,9 @@ class NewJob:
     """Ids of the enrolled identities that it uses."""
 
     inline: Sequence[InlineConsent] = ()
+    is_metered: bool = False
+    """It comes from outside: the tenant's stored bytes are limited."""
+
     places: Sequence[tuple[str, str]] = ()
     """Second places for the result: the place's name and the file's."""
 
@@ -87,20 +90,23 @@ def known(connection: sa.Connection, *, tenant: str, request_id: str, digest: st
     return found
 
 
-def create(connection: sa.Connection, new: NewJob, *, most_waiting: int) -> tuple[JobRow, bool]:
+def create(
+    connection: sa.Connection, new: NewJob, *, most_waiting: int, most_bytes: int | None = None
+) -> tuple[JobRow, bool]:
     """Write a job down, or answer the one that the same request made before.
 
     Args:
         connection: of a writing transaction.
         new: the job.
         most_waiting: jobs of a tenant that may wait to begin.
+        most_bytes: that a tenant may store; None for no limit.
 
     Returns:
         The job, and whether it is new.
 
     Raises:
         RequestIdReused: the id stands for another request.
-        QuotaExceeded: too many jobs of the tenant wait.
+        QuotaExceeded: too many jobs of the tenant wait, or it stores too much.
         IdentityNotFound, ConsentRequired, ConsentRevoked, ConsentExpired, ConsentNotCovering: a face may not be used.
     """
     before = known(connection, tenant=new.tenant, request_id=new.request_id, digest=new.digest)
@@ -108,6 +114,8 @@ def create(connection: sa.Connection, new: NewJob, *, most_waiting: int) -> tupl
         return before, False
     now = events.now_ms()
     check_waiting(connection, new.tenant, most=most_waiting)
+    if new.is_metered and most_bytes is not None:
+        check_stored(connection, new.tenant, most=most_bytes)
     consents.check(connection, new.tenant, new.identities, now_ms=now)
     if not _insert(connection, new, now):
         # Another replica was faster with the same request.
@@ -143,6 +151,19 @@ def check_waiting(connection: sa.Connection, tenant: str, *, most: int) -> None:
     ).scalar_one()
     if waiting >= most:
         raise QuotaExceeded(limit="waiting jobs", value=waiting, most=most, retry_after_s=RETRY_AFTER_S)
+
+
+def check_stored(connection: sa.Connection, tenant: str, *, most: int) -> None:
+    """Raise QuotaExceeded where a tenant stores as much as it may: assets, what is being uploaded, and jobs."""
+    unfinished = sa.and_(uploads.c.tenant == tenant, uploads.c.asset.is_(None))
+    parts = (
+        sa.select(sa.func.sum(assets.c.size_bytes)).where(assets.c.tenant == tenant),
+        sa.select(sa.func.sum(uploads.c.confirmed_bytes)).where(unfinished),
+        sa.select(sa.func.sum(jobs.c.stored_bytes)).where(jobs.c.tenant == tenant),
+    )
+    stored = sum(int(connection.execute(part).scalar() or 0) for part in parts)
+    if stored >= most:
+        raise QuotaExceeded(limit="stored bytes", value=stored, most=most, retry_after_s=RETRY_AFTER_S)
 
 
 def _insert(connection: sa.Connection, new: NewJob, now: int) -> bool:
