@@ -15,6 +15,7 @@ from dbos import error as dbos_error
 
 from services.common.errors import DependencyMissing
 from services.orchestrator.failures import WorkFailed
+from services.orchestrator.liveness import PROMPT
 
 WORKFLOW_VERSION: Final = "orchestrator-2"
 """Set by hand: the default is a hash of the source, and any edit would strand the jobs that run. Raise it only when a
@@ -78,7 +79,7 @@ class DbosSettings:
 
 def config_of(settings: DbosSettings) -> DBOSConfig:
     """The settings as DBOS takes them."""
-    return {
+    config: DBOSConfig = {
         "name": "masquerade",
         "system_database_url": settings.database,
         "executor_id": settings.executor,
@@ -89,9 +90,14 @@ def config_of(settings: DbosSettings) -> DBOSConfig:
         "max_executor_threads": 16,
         # PostgreSQL gives a hundred connections to all replicas and services together.
         "sys_db_pool_size": 12,
+        # A process that was stopped inside a transaction holds rows; nobody can take them over before this is up.
+        "sys_db_idle_transaction_timeout_sec": max(1.0, settings.dead_after_s / 2),
         "enable_otlp": False,
         "log_level": "WARNING",
     }
+    if not settings.is_sqlite:
+        config["db_engine_kwargs"] = {"connect_args": {"application_name": "masquerade", **PROMPT}}
+    return config
 
 
 async def register_queues(settings: DbosSettings) -> None:

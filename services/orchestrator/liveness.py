@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 30.0
 """So long a database that does not answer is waited for at the start."""
+
+PROMPT: Final[dict[str, Any]] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+"""Of a connection: a machine that went away answers nothing, and is found in seconds, not after the system's hours."""
 
 _PAUSE_S = 1.0
 _BEATS_A_LEASE = 5
@@ -81,6 +89,7 @@ class Liveness:
         self._url, self._executor, self._version, self._lease_s = url, executor, version, lease_s
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
         self._held_since: float | None = None
+        self._problem = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="liveness", daemon=True)
 
@@ -100,7 +109,7 @@ class Liveness:
         while not self._retake():
             waited_s = time.monotonic() - began
             if self._connection is None and waited_s >= PATIENCE_S:
-                raise Unavailable(peer="the engine's database")
+                raise Unavailable(peer="the engine's database", detail=self._problem)
             # The session of a process of this name that died a moment ago may still be there, for as long as a lease.
             if self._connection is not None and waited_s >= 2 * self._lease_s + _PAUSE_S:
                 self._drop()
@@ -128,7 +137,9 @@ class Liveness:
                 assert self._connection is not None, "held by a connection"
                 self._connection.execute("SELECT 1")
             except psycopg.Error as error:
-                log.warning("the session that says this process lives broke", extra={"fields": {"detail": str(error)}})
+                log.warning(
+                    "the session that says this process lives broke", extra={"fields": {"detail": _plain(error)}}
+                )
                 self._drop()
 
     def _retake(self) -> bool:
@@ -148,7 +159,8 @@ class Liveness:
                 remedy="use PostgreSQL 14 or newer",
             ) from error
         except psycopg.Error as error:
-            log.info("no session yet to say that this process lives", extra={"fields": {"detail": str(error)}})
+            self._problem = _plain(error)
+            log.info("no session yet to say that this process lives", extra={"fields": {"detail": self._problem}})
             self._drop()
             return False
         self._held_since = time.monotonic()
@@ -168,11 +180,7 @@ def _connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
         autocommit=True,
         connect_timeout=5,
         application_name="masquerade-liveness",
-        # A machine that went away answers nothing: found in seconds, not in the two hours of the system's default.
-        keepalives_idle=5,
-        keepalives_interval=5,
-        keepalives_count=2,
-        tcp_user_timeout=15_000,
+        **PROMPT,
     )
 
 
@@ -186,7 +194,12 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        raise Unavailable(peer="the engine's database", detail=" ".join(str(error).split())[:200]) from error
+        raise Unavailable(peer="the engine's database", detail=_plain(error)) from error
+
+
+def _plain(error: psycopg.Error) -> str:
+    """The database's own words in one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def _number(name: str) -> int:

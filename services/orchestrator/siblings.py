@@ -10,6 +10,7 @@ from typing import Any
 from services.orchestrator.engine import JsonObject
 
 _STOPPED_WITHIN_S = 5.0
+_BROKEN_KEPT = 1000
 
 
 class InOrder:
@@ -41,7 +42,7 @@ class Siblings:
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], str] = {}
         self._bells: dict[str, asyncio.Event] = {}
-        self._broken: set[str] = set()
+        self._broken: dict[str, None] = {}
         self._listeners: dict[str, InOrder] = {}
 
     @contextlib.contextmanager
@@ -89,7 +90,7 @@ class Siblings:
             yield
         finally:
             self._listeners.pop(batch, None)
-            self._broken.discard(batch)
+            self._broken.pop(batch, None)
 
     def tell(self, batch: str, number: int, answer: JsonObject) -> None:
         """An item of a batch has its answer. Its owner hears of it if it is here."""
@@ -98,7 +99,10 @@ class Siblings:
 
     def break_off(self, batch: str) -> None:
         """Say that an item of a batch failed: those that have not begun need not begin."""
-        self._broken.add(batch)
+        self._broken[batch] = None
+        # One whose owner is in another process is forgotten by nobody here.
+        while len(self._broken) > _BROKEN_KEPT:
+            self._broken.pop(next(iter(self._broken)))
 
     def is_broken(self, batch: str) -> bool:
         """Whether an item of the batch has failed in this process."""

@@ -42,7 +42,7 @@ def executions(folder: Path) -> list[Execution]:
     for line in (folder / "log").read_text().splitlines() if (folder / "log").exists() else []:
         kind, job, segment, process, at = line.split()
         key = (job, int(segment), int(process))
-        if kind == "collected":
+        if kind in ("collected", "told"):
             continue
         if kind == "began":
             if key in open_:  # the same process was given it once more
@@ -100,6 +100,8 @@ def bodies(folder: Path) -> dict[str, Body]:
             nonlocal told
             assert answer["n"] == told, "told out of order"
             told += 1
+            if spec.get("hold_s"):
+                note("told", steps.job, answer["n"])
 
         items: list[JsonObject] = [
             {
