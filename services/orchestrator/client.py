@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import aio
 
-from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2
+from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2, segmenter_pb2, swapper_pb2
 from services.common.deadlines import without_deadline
 from services.orchestrator.convert import from_json, to_json
 from services.orchestrator.engine import JsonObject
@@ -17,6 +17,8 @@ from services.orchestrator.engine import JsonObject
 _SERVICES = {
     "ingest": ingest_pb2.DESCRIPTOR.services_by_name["IngestService"],
     "detector": detector_pb2.DESCRIPTOR.services_by_name["DetectorService"],
+    "swapper": swapper_pb2.DESCRIPTOR.services_by_name["SwapperService"],
+    "segmenter": segmenter_pb2.DESCRIPTOR.services_by_name["SegmenterService"],
     "compositor": compositor_pb2.DESCRIPTOR.services_by_name["CompositorService"],
 }
 

@@ -143,6 +143,7 @@ def failure(failed: Failure) -> errors_pb2.Failure:
         message=error.message(),
         remedy=error.remedy,
         stage=failed.stage if state is None else state.name.lower(),
+        frame=failed.frame,
     )
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from masquerade.timeline import read_timeline
 from services.common.store.objects import ObjectStore
-from services.orchestrator.spec import JobSpec
-
-_MATTING: Mapping[str, str] = {"studio": "isnet_general_use"}
-_MATTING_ELSE = "selfie"
 
 _NO_MODELS = frozenset({"runtime", "analysis", "link"})
 
@@ -20,19 +17,11 @@ async def looked_with(store: ObjectStore, timeline: str) -> dict[str, str]:
     return {name: digest for name, digest in made_by.items() if name not in _NO_MODELS}
 
 
-def painted_with(spec: JobSpec, known: Mapping[str, str], *, profile: str) -> dict[str, str]:
+def painted_with(chosen: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
     """Digests of the models that made the frames.
 
-    A swap engine that runs a model of the same name has it in the list; the mesh runs none.
-
     Args:
-        spec: of the job.
+        chosen: what the job got, see `choosing`.
         known: digests of all models that can be served, by name.
-        profile: what the services choose where the job names nothing.
     """
-    names = []
-    if spec.background.kind != "keep":
-        names.append(spec.engines.segmenter or _MATTING.get(profile, _MATTING_ELSE))
-    if spec.identities and spec.engines.swapper:
-        names.append(spec.engines.swapper)
-    return {name: known[name] for name in names if name in known}
+    return {name: known[name] for name in chosen["models"] if name in known}

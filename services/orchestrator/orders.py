@@ -17,8 +17,6 @@ from services.orchestrator.spec import Background, JobIdentity, JobSpec, TimeRan
 
 _BACKGROUND_NUMBERS = {"keep": 1, "image": 2, "video": 3, "blur": 4, "colour": 5}
 PORTRAIT_PHOTO, PORTRAIT_DRAWN = 1, 2
-DRAWN_OPTIONS = {"colour": "source"}
-"""A drawn face keeps its own colours: there is no skin to match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Orders:
     tenant: str
     job: str
     inputs: Mapping[str, Any]
-    """What the step `inspect` answered: digests of the inputs by key, and the environment."""
+    """What the step `inspect` answered: digests of the inputs by key, the environment, and what was chosen."""
 
     plane_digests: bool = False
 
@@ -66,6 +64,7 @@ class Orders:
             "portraits": [self._digest(key) for key in identity.portrait_keys],
             "landmarks": self._digest(identity.landmarks_key) if identity.landmarks_key else "",
             "kind": kind,
+            "detector": self._detector,
             **self._models(),
         }
         names = identity.portrait_names or tuple(key.rpartition("/")[2] for key in identity.portrait_keys)
@@ -73,16 +72,20 @@ class Orders:
             {"asset_key": key, "name": name, "kind": kind, "landmarks": list(landmarks)}
             for key, name in zip(identity.portrait_keys, names, strict=True)
         ]
-        return {"portraits": portraits, "output_key": self._key("identity", parts)}
+        return {
+            "portraits": portraits,
+            "output_key": self._key("identity", parts),
+            "detector": self._detector,
+        }
 
     def analyse(self, index: Any, segment: Any) -> JsonObject:
         """For detector.AnalyseSegment."""
-        detector = self.spec.engines.detector or ""
         parts = {
             "asset": self._digest(self.spec.asset_key),
             "index": index["index"]["digest"],
             "frames": segment["frames"],
-            "detector": detector,
+            "detector": self._detector,
+            "max_faces": self._chosen["max_faces"],
             "decoder": self._environment["encoder"],
             **self._models(),
         }
@@ -91,7 +94,8 @@ class Orders:
             "index_key": index["index"]["key"],
             "segment": segment,
             "output_key": self._key("analyse", parts, segment=segment["number"]),
-            "detector": detector,
+            "detector": self._detector,
+            "max_faces": self._chosen["max_faces"],
         }
 
     def link(self, index: Any, plan: Any, observed: Sequence[Any]) -> JsonObject:
@@ -100,6 +104,7 @@ class Orders:
         parts = {
             "index": index["index"]["digest"],
             "observations": [each["digest"] for each in observations],
+            "detector": self._detector,
             **self._models(),
         }
         return {
@@ -107,6 +112,7 @@ class Orders:
             "segments": plan["segments"],
             "observations": observations,
             "output_key": self._key("link", parts),
+            "detector": self._detector,
         }
 
     def render(
@@ -126,8 +132,8 @@ class Orders:
             "apply": plan["apply"],
             "timeline_key": timeline["timeline"]["key"] if cast else "",
             "cast": cast,
-            "engine": spec.engines.swapper or "",
-            "engine_options": self._engine_options(),
+            "engine": self._chosen.get("swapper", ""),
+            "engine_options": dict(self._chosen.get("swapper_options", {})),
             "background": self._background(spec.background, backdrop),
             "encode": dict(spec.encode),
             "label": spec.label,
@@ -203,11 +209,6 @@ class Orders:
         """Where a report lies: under its own digest, because no two attempts took equally long."""
         return self._key("report", text, suffix=".json")
 
-    def _engine_options(self) -> dict[str, str]:
-        drawn = all(identity.is_drawn for identity in self.spec.identities)
-        defaults = DRAWN_OPTIONS if drawn and self.spec.identities else {}
-        return {**defaults, **self.spec.engines.swapper_options}
-
     def _background(self, background: Background, backdrop: Any) -> dict[str, Any]:
         return {
             "kind": _BACKGROUND_NUMBERS[background.kind],
@@ -215,7 +216,7 @@ class Orders:
             "index_key": backdrop["index"]["key"] if backdrop else "",
             "rgb": background.rgb or 0,
             "blur": background.blur or 0.0,
-            "model": self.spec.engines.segmenter or "",
+            "model": self._chosen.get("segmenter", ""),
         }
 
     def _metadata(self) -> dict[str, str]:
@@ -228,6 +229,15 @@ class Orders:
     def _environment(self) -> Mapping[str, Any]:
         environment: Mapping[str, Any] = self.inputs["environment"]
         return environment
+
+    @property
+    def _chosen(self) -> Mapping[str, Any]:
+        chosen: Mapping[str, Any] = self.inputs["chosen"]
+        return chosen
+
+    @property
+    def _detector(self) -> str:
+        return str(self._chosen["detector"])
 
     def _models(self) -> dict[str, Any]:
         named = ("software", "runtime", "models", "machine", "profile", "policy")

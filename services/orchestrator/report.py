@@ -59,35 +59,37 @@ def record(
             }
             for identity in spec.identities
         ],
-        "settings": settings(spec, profile=environment["profile"]),
+        "settings": settings(spec, inputs),
         "models": dict(models),
         "runtime": environment["runtime"],
         "notes": [*notes, *assembled["notes"]],
     }
 
 
-def settings(spec: JobSpec, *, profile: str) -> dict[str, Any]:
-    """The settings of a job by name, defaults included."""
+def settings(spec: JobSpec, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a job by name, defaults included: those of the services as they were at its start."""
+    chosen, environment = inputs["chosen"], inputs["environment"]
     return {
-        "profile": profile,
+        "profile": environment["profile"],
         "container": spec.container,
-        "encode": dict(spec.encode),
+        "encode": dict(chosen["encode"]),
         "background": {
             "kind": spec.background.kind,
             "rgb": None if spec.background.rgb is None else f"#{spec.background.rgb:06x}",
-            "blur": spec.background.blur,
+            "blur": chosen["blur"] if spec.background.kind == "blur" else None,
         },
         "keep_ms": [[each.start_ms, each.end_ms] for each in spec.keep],
         "apply_ms": [[each.start_ms, each.end_ms] for each in spec.apply],
         "cast": [[rule.identity, rule.person] for rule in spec.cast],
         "engines": {
-            "detector": spec.engines.detector,
-            "swapper": spec.engines.swapper,
-            "swapper_options": dict(spec.engines.swapper_options),
-            "segmenter": spec.engines.segmenter,
+            "detector": chosen.get("detector"),
+            "max_faces": chosen.get("max_faces"),
+            "swapper": chosen.get("swapper"),
+            "swapper_options": dict(chosen.get("swapper_options", {})),
+            "segmenter": chosen.get("segmenter"),
         },
         "label": spec.label,
-        "licence_policy": spec.licence_policy,
+        "licence_policy": spec.licence_policy or environment["policy"],
         "segment_frames": spec.segment_frames,
     }
 
@@ -130,7 +132,7 @@ def _report(found: Findings, *, plane_digest: str | None) -> dict[str, Any]:
         "encoder": environment["encoder"],
         "machine": environment["machine"],
         "software": environment["software"],
-        "settings": settings(found.spec, profile=environment["profile"]),
+        "settings": settings(found.spec, found.inputs),
         "models": dict(found.models),
         "peak_pss_mb": found.peak_pss_mb,
         "source_digest": found.inputs["digests"][found.spec.asset_key],

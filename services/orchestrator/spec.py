@@ -163,7 +163,9 @@ class JobSpec:
     label: str = ""
     metadata: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
-    licence_policy: str = "commercial"
+    licence_policy: str = ""
+    """Empty means the one that is served."""
+
     proof: Proof = Proof()
     segment_frames: int = 0
     publish: tuple[Publication, ...] = ()
@@ -204,7 +206,7 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
         label=(value.get("provenance") or {}).get("label") or "",
         metadata=(value.get("provenance") or {}).get("metadata", True),
         labels=dict(value.get("labels") or {}),
-        licence_policy=value.get("licence_policy") or "commercial",
+        licence_policy=value.get("licence_policy") or "",
         proof=_proof(value.get("proof") or {}),
         segment_frames=value.get("segment_frames") or 0,
         publish=tuple(Publication(each.get("place", ""), each.get("name") or "") for each in value.get("publish", ())),
@@ -297,7 +299,9 @@ def _check(spec: JobSpec, problems: _Problems) -> None:
     _check_background(spec.background, problems)
     _check_encode(spec, problems)
     problems.unless(
-        spec.licence_policy in POLICIES, "licence_policy", f"{spec.licence_policy!r} is none of {', '.join(POLICIES)}"
+        spec.licence_policy in ("", *POLICIES),
+        "licence_policy",
+        f"{spec.licence_policy!r} is none of {', '.join(POLICIES)}",
     )
     problems.unless(len(spec.labels) <= MOST_LABELS, "labels", f"{len(spec.labels)} labels; at most {MOST_LABELS}")
     problems.unless(

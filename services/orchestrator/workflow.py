@@ -10,7 +10,8 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.common.logs import log_fields
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
 from services.orchestrator import casting, models, report, rerendering
+from services.orchestrator.choosing import choose
 from services.orchestrator.engine import Body, JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.in_flight import InFlight
@@ -108,7 +110,7 @@ class Workflow:
             with log_fields(job=steps.job):
                 yield
         except Exception as error:
-            failure = Failure.of(error)
+            failure = self._placed(Failure.of(error), steps.job)
             is_ours = not isinstance(error, (WorkFailed, MasqueradeError))
             log.log(
                 logging.ERROR if is_ours else logging.INFO,
@@ -119,6 +121,11 @@ class Workflow:
             raise WorkFailed(failure) from error
         finally:
             self.board.forget(steps.job, owner=steps)
+
+    def _placed(self, failure: Failure, job: str) -> Failure:
+        """A failure between two steps happened in the state that the job was in."""
+        place = self.board.look(job)
+        return failure if failure.stage or place is None else replace(failure, stage=place.state.name.lower())
 
     async def _ask(self, steps: Steps, item: JsonObject) -> JsonObject:
         """A segment: one call."""
@@ -248,6 +255,8 @@ class _Transform:
             "attempt": await self._workflow.ledger.begin(self._steps.job),
             "digests": digests,
             "environment": self._workflow.environment().to_json(),
+            # Once a job: whatever a service's settings become, it is told from now on what to do.
+            "chosen": await choose(spec, partial(self._workflow.ask, self._steps.job)),
         }
 
     async def _background_index(self, orders: Orders) -> Any:
@@ -318,7 +327,7 @@ class _Transform:
     async def _models(self, inputs: Any, timeline: Any) -> dict[str, str]:
         """Digests of the models that had a part in it."""
         environment = inputs["environment"]
-        used = models.painted_with(self._spec, environment["models"], profile=environment["profile"])
+        used = models.painted_with(inputs["chosen"], environment["models"])
         if timeline:
             used |= await models.looked_with(self._workflow.store, timeline["timeline"]["key"])
         return dict(sorted(used.items()))

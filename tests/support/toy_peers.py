@@ -3,18 +3,69 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from masquerade.timeline import ShardRef, Timeline, write_timeline
-from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2
+from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2, segmenter_pb2, swapper_pb2
 from services.common.store.folder import FolderStore
 from services.orchestrator.convert import from_json, to_json
 from services.orchestrator.engine import JsonObject
 
+MODULES = {
+    "ingest": ingest_pb2,
+    "detector": detector_pb2,
+    "swapper": swapper_pb2,
+    "segmenter": segmenter_pb2,
+    "compositor": compositor_pb2,
+}
 SEGMENTS = [{"number": 0, "frames": {"first": 0, "last": 48}}, {"number": 1, "frames": {"first": 48, "last": 90}}]
+
+
+OFFERS: dict[str, Any] = {
+    "detector.ListDetectors": {
+        "detectors": [
+            {"name": "blazeface", "is_default": True, "models": ["blazeface_short", "facemesh"]},
+            {"name": "toy", "models": ["facemesh"]},
+        ],
+        "max_faces": 8,
+    },
+    "swapper.ListEngines": {
+        "engines": [
+            {
+                "name": "mesh",
+                "is_default": True,
+                "options": {"colour": "auto"},
+                "choices": [{"option": "colour", "values": ["auto", "source"]}],
+            },
+            {"name": "toy"},
+        ]
+    },
+    "segmenter.ListModels": {
+        "models": [
+            {"name": "selfie", "is_default": True, "models": ["selfie"]},
+            {"name": "toy", "models": ["toy_matting"], "missing": ["toy_matting"]},
+        ]
+    },
+    "compositor.ListEncoders": {
+        "encoders": [
+            {
+                "name": "h264",
+                "is_default": True,
+                "options": {"container": "mp4", "preset": "veryfast", "crf": "20"},
+                "choices": [
+                    {"option": "container", "values": ["mp4", "mkv"]},
+                    {"option": "preset", "values": ["veryfast", "slow"]},
+                ],
+            }
+        ],
+        "blur": 0.02,
+    },
+}
+"""What the toys say that they offer; a test may change its own."""
 
 
 class ToyPeers:
@@ -24,16 +75,21 @@ class ToyPeers:
 
     def __init__(self, *, people: int = 1, keep: Sequence[Any] = ()) -> None:
         self.asked: list[tuple[str, Any]] = []
+        """All but the calls that only ask what there is."""
+
+        self.offers: dict[str, Any] = copy.deepcopy(OFFERS)
         self._people, self._keep = people, list(keep)
 
     def of(self, rpc: str) -> list[Any]:
         return [request for name, request in self.asked if name == rpc]
 
     async def ask(self, rpc: str, request: JsonObject) -> JsonObject:
-        self.asked.append((rpc, request))
         service, _, method = rpc.partition(".")
-        module = {"ingest": ingest_pb2, "detector": detector_pb2, "compositor": compositor_pb2}[service]
+        module = MODULES[service]
         from_json(request, getattr(module, f"{method}Request"))
+        if rpc in self.offers:
+            return to_json(from_json(self.offers[rpc], getattr(module, f"{method}Response")))
+        self.asked.append((rpc, request))
         answer = getattr(self, f"_{method.lower()}")(request)
         if rpc == "detector.Link":
             await self.store.put_bytes(str(request["output_key"]), TIMELINE)
@@ -41,6 +97,9 @@ class ToyPeers:
 
     def _index(self, request: Any) -> Any:
         return {"index": ref(request["index_key"]), "info": {"frames": 90, "notes": ["matrix assumed bt601"]}}
+
+    def _probe(self, request: Any) -> Any:
+        return {"info": {"time_base": {"num": 1, "den": 1000}, "first_pts": 0, "end_pts": 3000, "frames": 90}}
 
     def _plan(self, request: Any) -> Any:
         return {"segments": SEGMENTS, "keep": self._keep, "apply": [{"first": 0, "last": 9}] * bool(request["apply"])}

@@ -29,7 +29,7 @@ def test_a_spec_with_nothing_but_a_video_has_the_defaults() -> None:
         None,
         "mp4",
         "keep",
-        "commercial",
+        "",
     )
     assert not read.changes_pixels
 

@@ -13,8 +13,9 @@ import pytest
 
 from services.common.errors import CorruptMedia
 from services.common.store.folder import FolderStore
+from services.orchestrator import convert
 from services.orchestrator.engine import Body, JsonObject
-from services.orchestrator.failures import WorkFailed
+from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board
 from services.orchestrator.workflow import TRANSFORM, Workflow, WorkflowSettings
@@ -180,6 +181,90 @@ async def test_another_runtime_or_another_model_makes_other_keys(store: FolderSt
         await run(store, after, SPEC, environment=other)
         for rpc in ("detector.AnalyseSegment", "compositor.RenderSegment", "detector.Enroll"):
             assert keys(before, rpc).isdisjoint(keys(after, rpc))
+
+
+def is_default(peers: ToyPeers, rpc: str, name: str) -> None:
+    """From now on a service takes this one where nothing is said."""
+    for each in next(value for value in peers.offers[rpc].values() if isinstance(value, list)):
+        each["is_default"] = each["name"] == name
+
+
+DEFAULTS: dict[str, tuple[Callable[[ToyPeers], object], set[str]]] = {
+    "detector": (
+        lambda peers: is_default(peers, "detector.ListDetectors", "toy"),
+        {"detector.Enroll", "detector.AnalyseSegment", "detector.Link", "compositor.RenderSegment"},
+    ),
+    "most faces": (
+        lambda peers: peers.offers["detector.ListDetectors"].update(max_faces=3),
+        {"detector.AnalyseSegment", "detector.Link", "compositor.RenderSegment"},
+    ),
+    "swap engine": (lambda peers: is_default(peers, "swapper.ListEngines", "toy"), {"compositor.RenderSegment"}),
+    "option": (
+        lambda peers: peers.offers["swapper.ListEngines"]["engines"][0].update(options={"colour": "source"}),
+        {"compositor.RenderSegment"},
+    ),
+    "matting model": (lambda peers: is_default(peers, "segmenter.ListModels", "toy"), {"compositor.RenderSegment"}),
+}
+"""Settings of services, and the calls whose keys they are part of."""
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+async def test_what_a_service_does_where_nothing_is_said_is_part_of_its_keys(store: FolderStore, name: str) -> None:
+    before, after = ToyPeers(), ToyPeers()
+    change, changed = DEFAULTS[name]
+    change(after)
+    spec = {**SPEC, "background": {"kind": 4}}
+    await run(store, before, spec)
+    await run(store, after, spec)
+    for rpc in ("detector.Enroll", "detector.AnalyseSegment", "detector.Link", "compositor.RenderSegment"):
+        assert keys(before, rpc).isdisjoint(keys(after, rpc)) is (rpc in changed), rpc
+
+
+async def test_services_are_told_what_they_would_do_and_the_report_says_it(store: FolderStore) -> None:
+    peers = ToyPeers()
+    peers.offers["detector.ListDetectors"]["max_faces"] = 3
+    result = await run(store, peers, {**SPEC, "background": {"kind": 4}})
+    assert {(each["detector"], each["max_faces"]) for each in peers.of("detector.AnalyseSegment")} == {("blazeface", 3)}
+    (rendered, _) = peers.of("compositor.RenderSegment")
+    assert (rendered["engine"], rendered["engine_options"]) == ("mesh", {"colour": "auto"})
+    assert rendered["background"]["model"] == "selfie"
+    settings = json.loads(await store.get_bytes(result["report"]["key"]))["settings"]
+    assert settings["engines"] == {
+        "detector": "blazeface",
+        "max_faces": 3,
+        "swapper": "mesh",
+        "swapper_options": {"colour": "auto"},
+        "segmenter": "selfie",
+    }
+    assert settings["encode"] == {"container": "mp4", "preset": "veryfast", "crf": 20}
+    assert settings["background"]["blur"] == 0.02
+
+
+async def test_an_engine_that_is_not_there_fails_the_job_before_anything_is_looked_at(store: FolderStore) -> None:
+    peers = ToyPeers()
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, peers, {**SPEC, "engines": {"swapper": "none such"}})
+    assert caught.value.failure.reason == "UNKNOWN_ENGINE"
+    assert not peers.asked
+
+
+async def test_a_failure_names_the_frame_and_keeps_it_in_the_database(store: FolderStore) -> None:
+    class Broken(ToyPeers):
+        def _rendersegment(self, request: Any) -> Any:
+            raise CorruptMedia(path="v.mp4", at="frame 12", detail="it is damaged")
+
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, Broken(), SPEC)
+    kept = Failure.from_json(json.loads(json.dumps(caught.value.failure.to_json())))
+    assert (kept.frame, kept) == (12, caught.value.failure)
+    assert convert.failure(kept).frame == 12
+    assert not convert.failure(Failure.of(CorruptMedia(path="v.mp4", at="byte 12"))).HasField("frame")
+
+
+async def test_a_failure_between_two_steps_names_the_stage(store: FolderStore) -> None:
+    with pytest.raises(WorkFailed) as caught:
+        await run(store, ToyPeers(), {**SPEC, "profile": "studio"})
+    assert caught.value.failure.stage == "analysing"
 
 
 async def test_a_typed_error_of_a_peer_is_the_jobs_failure(store: FolderStore) -> None:
