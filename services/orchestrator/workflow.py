@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from services.common.errors import InvalidSpec, MasqueradeError, NoIdentity, Obj
 from services.common.logs import log_fields
 from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
-from services.orchestrator import casting, models, report, rerendering
+from services.orchestrator import casting, mending, models, report, rerendering
 from services.orchestrator.choosing import choose
 from services.orchestrator.engine import Body, JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
@@ -155,6 +155,7 @@ class _Transform:
         self._notes: list[str] = []
         self._attempt = 0
         self._done = 0
+        self._renders: list[JsonObject] = []
 
     async def run(self) -> JsonObject:
         """All stages; answers what `convert.py` makes a Job of."""
@@ -196,7 +197,6 @@ class _Transform:
             timeline=timeline,
             cast=cast,
             identities=identities,
-            rendered=rendered,
             notes=tuple(self._notes),
             seconds=self._clock.seconds,
             peak_pss_mb=round(self._peak.mib, 1),
@@ -309,20 +309,16 @@ class _Transform:
         self, orders: Orders, index: Any, plan: Any, *, timeline: Any, cast: Any, backdrop: Any
     ) -> list[Any]:
         steps = self._steps
-        requests = [
-            request
+        self._renders = [
+            {"rpc": "compositor.RenderSegment", "request": request}
             for segment in plan["segments"]
             if (request := orders.render(index, plan, segment, timeline=timeline, cast=cast, backdrop=backdrop))
         ]
         with self._clock.stage("render"):
             total = orders.kept_frames(index, plan)
             await self._enter(JobState.RENDERING, total=total)
-            return await steps.each(
-                "render",
-                ASK,
-                [{"rpc": "compositor.RenderSegment", "request": request} for request in requests],
-                ended=self._segment_done(JobState.RENDERING, total),
-            )
+            ended = self._segment_done(JobState.RENDERING, total)
+            return await steps.each("render", ASK, self._renders, ended=ended)
 
     async def _models(self, inputs: Any, timeline: Any) -> dict[str, str]:
         """Digests of the models that had a part in it."""
@@ -333,11 +329,15 @@ class _Transform:
         return dict(sorted(used.items()))
 
     async def _finish(
-        self, orders: Orders, index: Any, plan: Any, rendered: list[Any], *, models: Mapping[str, str]
+        self, orders: Orders, index: Any, plan: Any, rendered: Sequence[Any], *, models: Mapping[str, str]
     ) -> dict[str, Any]:
         with self._clock.stage("assemble"):
             await self._enter(JobState.ASSEMBLING)
-            assembled = await self._ask("compositor.Assemble", orders.assemble(index, plan, rendered))
+            assembled, rendered = await mending.assembled(
+                rendered,
+                assemble=lambda segments: self._ask("compositor.Assemble", orders.assemble(index, plan, segments)),
+                again=lambda: self._steps.each("mend", ASK, self._renders),
+            )
         with self._clock.stage("verify"):
             await self._enter(JobState.VERIFYING)
             verified = await self._ask("compositor.Verify", orders.verify(index, plan, assembled))
@@ -346,7 +346,7 @@ class _Transform:
             await check_consent(self._workflow.ledger, self._steps.job, self._attempt)
             record = report.record(self._spec, orders.inputs, models=models, notes=self._notes, assembled=assembled)
             finalised = await self._ask("compositor.Finalise", orders.finalise(assembled, record))
-        return {"assembled": assembled, "verified": verified, "finalised": finalised}
+        return {"rendered": rendered, "assembled": assembled, "verified": verified, "finalised": finalised}
 
     async def _ask(self, rpc: str, request: JsonObject) -> Any:
         return await self._steps.call(rpc, lambda: self._workflow.ask(self._steps.job, rpc, request))
