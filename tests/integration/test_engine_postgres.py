@@ -159,6 +159,27 @@ def test_a_process_that_sleeps_and_wakes_up_writes_no_second_result(postgres: Po
         assert running.processes["e0"].poll() is None, "a refused write ended the process"
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_work_of_a_dead_process_is_taken_over_within_a_minute(
+    postgres: PostgresServer, tmp_path: Path, how: signal.Signals
+) -> None:
+    """With the time that operators have, and with nobody who comes back."""
+    url = postgres.new_database()
+    with engines(tmp_path, database=url) as running:
+        running.start("e0", jobs=[a_job("a", segments=12, sleep_s=0.5)])
+        running.start("e1")
+        running.ready("e0")
+        running.ready("e1")
+        until(lambda: began(tmp_path) >= 6, seconds=20, what="the job is on its way")
+        running.signal("e0", how)
+        took_s = until(lambda: "taken over" in running.said("e1"), seconds=60, what="the dead one is relieved")
+        assert took_s > 25, "it was called dead too early"
+        until(lambda: set(statuses(postgres, url).values()) == {"SUCCESS"}, seconds=30, what="the job ends")
+        print(f"{how.name}: relieved after {took_s:.0f} s")
+
+
 def results(server: PostgresServer, url: str) -> list[tuple[Any, ...]]:
     what = """SELECT s.workflow_uuid, s.status, s.executor_id, o.output FROM dbos.workflow_status s
               JOIN dbos.workflow_output o USING (workflow_uuid) ORDER BY 1"""

@@ -28,7 +28,7 @@ from dbos._utils import INTERNAL_QUEUE_NAME
 
 from services.common.errors import DependencyMissing, InvalidSpec, NoFaceInPortrait, Unavailable
 from services.orchestrator import dbos_steps, dbos_takeover
-from services.orchestrator.dbos_setup import prepare_sqlite
+from services.orchestrator.dbos_setup import SEGMENTS, prepare_sqlite
 from services.orchestrator.engine import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
 from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
 from tests.support.engine_process import executions
@@ -496,6 +496,18 @@ async def test_what_this_process_lost_is_begun_again(open_engine: OpenEngine) ->
         assert strays.runs == {"job_a.000"}
         assert await engine.recover(runs=sorted(strays.runs)) == 1
         assert (await ended(engine, "job_a")).status == "done"
+
+
+@requires_postgres
+@pytest.mark.parametrize("open_engine", ["postgres"], indirect=True)
+async def test_an_older_version_does_not_undo_what_a_newer_one_chose_for_the_queues(open_engine: OpenEngine) -> None:
+    for name, workers in (("toy-1", 2), ("toy-2", 5), ("toy-1", 2)):
+        async with open_engine(BODIES, version=name, workers=workers):
+            pass
+    async with open_engine(BODIES, version="toy-1", workers=2):
+        queue = await DBOS.retrieve_queue_async(SEGMENTS)
+        assert queue is not None
+        assert await queue.get_worker_concurrency_async() == 5
 
 
 def test_the_pinned_dbos_still_has_what_recovery_stands_on() -> None:
