@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.common.settings import ServiceSettings
+from services.orchestrator.places import KINDS, kind_of
+
+_PLACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class OrchestratorSettings(ServiceSettings):
@@ -53,7 +57,8 @@ class OrchestratorSettings(ServiceSettings):
     """Seconds between two looks for what has been kept long enough."""
 
     places: dict[str, Path] = Field(default_factory=dict)
-    """Second places for results: folders by the names under which jobs ask for them."""
+    """Second places for results: folders by the names under which jobs ask for them. A folder must be there; with
+    {tenant} in its name every tenant has its own, which is made. Without, tenants see which names are taken."""
 
     audit_anchors: str = ""
     """Where the audit log's newest entry is told, so that a log that was cut off is seen: a file's path, or store."""
@@ -69,6 +74,16 @@ class OrchestratorSettings(ServiceSettings):
 
     step_timeout_s: float = Field(default=6 * 3600.0, gt=0)
     """Longest time of one step: a segment, or the assembling of a whole video."""
+
+    @field_validator("places")
+    @classmethod
+    def _known_places(cls, places: dict[str, Path]) -> dict[str, Path]:
+        for name, where in places.items():
+            if not _PLACE.fullmatch(name):
+                raise ValueError(f"{name!r} is no plain name of 1 to 64 characters")
+            if kind_of(where) not in KINDS:
+                raise ValueError(f"{name}: there are no places of the kind {kind_of(where)}, but {', '.join(KINDS)}")
+        return places
 
     def database_url(self) -> str:
         """The engine's database."""
