@@ -92,6 +92,17 @@ class DbosEngine:
             )
             # Before anything is taken up: a process that nobody sees alive would have it taken away again.
             await self._reaper.hold()
+        try:
+            await self._open(bodies)
+        except BaseException:
+            if self._reaper is not None:
+                await self._reaper.let_go()
+            raise
+        if self._reaper is not None:
+            self._reaper.start()
+
+    async def _open(self, bodies: Mapping[str, Body]) -> None:
+        settings = self._settings
         DBOS(config=config_of(settings))
         self._register(bodies)
         # Inside the running loop, so that bodies run on it and share its channels.
@@ -102,8 +113,6 @@ class DbosEngine:
             # Nobody else is at this file: whatever another version began is nobody's.
             await self.recover(versions=sorted((await self.strays()).versions))
         self._is_looked_over.set()
-        if self._reaper is not None:
-            self._reaper.start()
 
     def _register(self, bodies: Mapping[str, Body]) -> None:
         settings = self._settings
