@@ -16,7 +16,7 @@ from typing import Final
 from services.common import metrics
 from services.common.errors import MasqueradeError, Unavailable
 from services.common.records.database import Records
-from services.orchestrator.book import admission, events, moving
+from services.orchestrator.book import admission, events, moving, rows
 from services.orchestrator.book.admission import Limits
 from services.orchestrator.book.rows import JobRow
 from services.orchestrator.ending import Ending
@@ -109,9 +109,9 @@ class Admitter:
         """Compare what the book thinks is running with what the engine knows of it."""
         counts = await self._records.read(admission.counts)
         metrics.JOBS_WAITING.set(counts.get(JobState.QUEUED, 0))
-        rows = await self._records.read(admission.admitted)
-        for begin in range(0, len(rows), AT_ONCE):
-            batch = rows[begin : begin + AT_ONCE]
+        admitted = await self._records.read(admission.admitted)
+        for begin in range(0, len(admitted), AT_ONCE):
+            batch = admitted[begin : begin + AT_ONCE]
             standings = await self._engine.statuses([row.id for row in batch])
             for row in batch:
                 with _alone(row.id):
@@ -129,6 +129,10 @@ class Admitter:
             await self._settle(row.id)
 
     async def _hand_over(self, row: JobRow) -> None:
+        now = await self._records.read(lambda connection: rows.find(connection, row.id))
+        if now is None or now.has_ended or now.attempt != row.attempt:
+            # Cancelled or deleted since it was chosen.
+            return
         body = TRANSFORM if row.result is None else REPUBLISH
         try:
             run = await self._engine.submit(

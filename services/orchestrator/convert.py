@@ -85,8 +85,8 @@ def progress(snapshot: Snapshot) -> job_pb2.Progress:
     return message
 
 
-def job(view: JobView) -> job_pb2.Job:
-    """A job as its owner sees it."""
+def job(view: JobView, *, is_brief: bool = False) -> job_pb2.Job:
+    """A job as its owner sees it; in lists without what analysis found, which may be long."""
     row = view.row
     message = job_pb2.Job(
         id=row.id,
@@ -105,6 +105,8 @@ def job(view: JobView) -> job_pb2.Job:
         message.expire_time.FromMilliseconds(row.expires_ms)
     if row.state in (JobState.SUCCEEDED, JobState.FAILED):
         _put_result(message, row.result or {})
+    if is_brief:
+        message.ClearField("timeline")
     return message
 
 

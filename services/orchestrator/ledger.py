@@ -28,8 +28,8 @@ T = TypeVar("T")
 GATHER_S = 0.2
 """Finished segments are written down together: one transaction costs more than ten rows."""
 
-PATIENCE_S = 120.0
-"""So long a running job waits for a database that is away before it fails."""
+PATIENCE_S = 3600.0
+"""So long a running job waits for a database that is away before it fails: the engine waits for it too."""
 
 _PAUSE_S = 1.0
 

@@ -216,6 +216,37 @@ async def test_a_cancelled_job_stops_and_is_taken_up_from_there(house: JobsHouse
     assert (error.reason, error.fields["state"]) == ("JOB_STATE_FORBIDS", "succeeded")
 
 
+STAGES = (
+    "ingest.Index",
+    "ingest.Plan",
+    "detector.AnalyseSegment",
+    "detector.Link",
+    "compositor.RenderSegment",
+    "compositor.Assemble",
+    "compositor.Verify",
+    "compositor.Finalise",
+)
+
+
+@pytest.mark.parametrize("rpc", STAGES)
+async def test_whatever_a_job_is_doing_it_stops_when_it_is_cancelled(house: JobsHouse, rpc: str) -> None:
+    spec, _ = await faced(house, rpc.encode())
+    reached = house.peers.hold(rpc)
+    job = (await house.create(spec, rpc)).id
+    await asyncio.wait_for(reached.wait(), 10)
+    house.peers.cancelled.clear()
+    begun = time.monotonic()
+    answer = (await house.ask("CancelJob", pb.CancelJobRequest(id=job))).job
+    assert (answer.state, time.monotonic() - begun < 2.5) == (pb.JOB_STATE_CANCELLED, True)
+    assert set(house.peers.cancelled) == {rpc}, "the call in flight was cancelled before the answer"
+    house.peers.let_go(rpc)
+    kept = await house.objects(job)
+    await asyncio.sleep(0.3)
+    assert await house.objects(job) == kept, "somebody still works on it"
+    await house.ask("DeleteJob", pb.DeleteJobRequest(id=job))
+    assert await house.objects(job) == []
+
+
 async def test_a_job_that_waits_ends_at_once_and_too_many_that_wait_are_refused(house: JobsHouse) -> None:
     rendering = house.peers.hold("compositor.RenderSegment")
     jobs = []

@@ -59,7 +59,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         views, following = await self._jobs.list(
             current_caller().tenant, door.wanted(request), page_size=request.page_size, token=request.page_token
         )
-        return pb.ListJobsResponse(jobs=[convert.job(view) for view in views], next_page_token=following)
+        return pb.ListJobsResponse(jobs=[convert.job(view, is_brief=True) for view in views], next_page_token=following)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """Stop a job."""
