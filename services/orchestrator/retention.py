@@ -36,6 +36,14 @@ AT_ONCE: Final = 100
 """Rows of one rule in one sweep's look; it looks until there are none."""
 
 ORPHANS_MS: Final = 24 * 3600 * 1000
+"""So long an object that no row owns is left alone."""
+
+LOOK_FOR_ORPHANS_MS: Final = 6 * 3600 * 1000
+"""Looking for them lists the whole store."""
+
+_ORPHAN: Final = "orphan."
+"""What names of counters begin with that say when an orphan was seen first."""
+
 _DAY_MS: Final = 86_400_000
 _TURN: Final = "swept_ms"
 _BAD_ENDS: Final = (int(JobState.FAILED), int(JobState.CANCELLED))
@@ -57,7 +65,6 @@ class Retention:
     def __init__(self, *, records: Records, store: ObjectStore, jobs: Jobs, ending: Ending, rules: Rules) -> None:
         self._records, self._store, self._jobs, self._ending, self._rules = records, store, jobs, ending, rules
         self._loop: asyncio.Task[None] | None = None
-        self._suspects: set[str] = set()
         self._looked_for_orphans_ms = 0
 
     def start(self) -> None:
@@ -189,17 +196,18 @@ class Retention:
         return count
 
     async def _sweep_orphans(self) -> int:
-        """Objects of jobs that no row owns, seen so on two looks: a row is there before its first object."""
-        count = 0
-        for prefix in sorted(self._suspects):
-            _, _, job = prefix.rstrip("/").rpartition("/")
-            if not await self._records.read(partial(_is_known, job=job)):
-                count += bool(await self._store.delete_prefix(prefix))
-        self._suspects = set()
-        if events.now_ms() - self._looked_for_orphans_ms >= ORPHANS_MS:
-            self._looked_for_orphans_ms = events.now_ms()
-            self._suspects = await self._find_orphans()
-        return count
+        """Objects of jobs that no row owns, seen so first a day ago: a row is there before its first object.
+
+        The day is for operators: whoever restored a database that is too old can still stop this.
+        """
+        if events.now_ms() - self._looked_for_orphans_ms < LOOK_FOR_ORPHANS_MS:
+            return 0
+        self._looked_for_orphans_ms = events.now_ms()
+        found = {_ORPHAN + prefix.rstrip("/").rpartition("/")[2]: prefix for prefix in await self._find_orphans()}
+        due = await self._records.write(partial(_orphans_due, found=set(found)))
+        for name in due:
+            await self._store.delete_prefix(found[name])
+        return len(due)
 
     async def _find_orphans(self) -> set[str]:
         found = set()
@@ -223,8 +231,20 @@ def _tenants(connection: sa.Connection) -> list[str]:
     return sorted({"local", *found})
 
 
-def _is_known(connection: sa.Connection, job: str) -> bool:
-    return bool(_known(connection, {job}))
+def _orphans_due(connection: sa.Connection, found: set[str]) -> list[str]:
+    """Remember when each orphan was seen first; those that were long enough ago."""
+    seen: dict[str, int] = {
+        row.name: row.value
+        for row in connection.execute(sa.select(counters).where(counters.c.name.startswith(_ORPHAN, autoescape=True)))
+    }
+    now = events.now_ms()
+    due = sorted(name for name in found if seen.get(name, now) <= now - ORPHANS_MS)
+    gone = [name for name in seen if name not in found] + due
+    for begin in range(0, len(gone), 500):
+        connection.execute(sa.delete(counters).where(counters.c.name.in_(gone[begin : begin + 500])))
+    for name in sorted(found - seen.keys()):
+        connection.execute(insert_or_ignore(connection, counters).values(name=name, value=now))
+    return due
 
 
 def _known(connection: sa.Connection, wanted: set[str]) -> set[str]:
