@@ -30,12 +30,13 @@ async def choose(spec: JobSpec, ask: Ask) -> JsonObject:
         Unavailable: a service does not answer.
     """
     chosen: dict[str, Any] = {"models": []}
-    if spec.identities:
+    if _looks_at_faces(spec):
         looks = await offered(ask, "detector")
         looker = looks.named(spec.engines.detector)
         if looker is None:
             raise UnknownModel(model=spec.engines.detector, known=looks.names)
         chosen |= {"detector": looker.name, "max_faces": looks.settings["max_faces"]}
+    if spec.identities:
         swaps = await offered(ask, "swapper")
         engine = swaps.named(spec.engines.swapper)
         if engine is None:
@@ -57,6 +58,13 @@ async def choose(spec: JobSpec, ask: Ask) -> JsonObject:
     # A float of the wire, as people write it.
     chosen["blur"] = round(spec.background.blur or encoders.settings["blur"], 6)
     return chosen
+
+
+def _looks_at_faces(spec: JobSpec) -> bool:
+    """A job that has its Timeline from another one looks at portraits alone, if it brings some."""
+    if spec.rerender is not None:
+        return any(identity.portrait_keys for identity in spec.identities)
+    return bool(spec.identities)
 
 
 def swapper_options(spec: JobSpec, engine: Offer) -> dict[str, str]:

@@ -125,6 +125,7 @@ def _report(found: Findings, *, plane_digest: str | None) -> dict[str, Any]:
         "cast": found.cast,
         "faces_covered": sum(answer["faces"] for answer in found.rendered),
         "portraits": qualities,
+        "timeline_of": None if found.spec.rerender is None else found.spec.rerender.of,
         "segments": len(found.plan["segments"]),
         "segments_reused": sum(bool(answer["reused"]) for answer in found.rendered),
         "stages": dict(found.seconds),

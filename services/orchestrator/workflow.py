@@ -29,7 +29,7 @@ from services.orchestrator.orders import Orders
 from services.orchestrator.peers import Environment, Peers
 from services.orchestrator.progress import Board, JobState, Snapshot
 from services.orchestrator.publishing import Publishing, check_consent
-from services.orchestrator.spec import JobIdentity, JobSpec, read_spec
+from services.orchestrator.spec import JobIdentity, JobSpec, Rerender, read_spec
 
 log = logging.getLogger(__name__)
 
@@ -280,17 +280,9 @@ class _Transform:
     async def _timeline(self, orders: Orders, index: Any, plan: Any) -> Any:
         steps, frames = self._steps, int(index["info"]["frames"])
         if self._spec.rerender is not None:
-            source = self._spec.rerender
-            return await steps.call(
-                "adopt",
-                lambda: rerendering.adopt_timeline(
-                    self._workflow.store,
-                    tenant=steps.tenant,
-                    source=source.of,
-                    target=steps.job,
-                    result=dict(source.result),
-                ),
-            )
+            adopted = await steps.call("adopt", partial(self._adopt, self._spec.rerender))
+            rerendering.check_same_video(adopted, index)
+            return adopted
         with self._clock.stage("analyse"):
             self._show(JobState.ANALYSING, total=frames)
             requests = [orders.analyse(index, segment) for segment in plan["segments"]]
@@ -304,6 +296,12 @@ class _Transform:
             await self._enter(JobState.LINKING, total=frames)
             linked = await self._ask("detector.Link", orders.link(index, plan, observed))
         return {"timeline": linked["timeline"], "summary": linked["summary"]}
+
+    async def _adopt(self, source: Rerender) -> JsonObject:
+        store, steps = self._workflow.store, self._steps
+        return await rerendering.adopt_timeline(
+            store, tenant=steps.tenant, source=source.of, target=steps.job, result=dict(source.result)
+        )
 
     async def _render(
         self, orders: Orders, index: Any, plan: Any, *, timeline: Any, cast: Any, backdrop: Any

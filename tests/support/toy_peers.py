@@ -92,8 +92,16 @@ class ToyPeers:
         self.asked.append((rpc, request))
         answer = getattr(self, f"_{method.lower()}")(request)
         if rpc == "detector.Link":
-            await self.store.put_bytes(str(request["output_key"]), TIMELINE)
+            answer["timeline"] = await self._stored_timeline(str(request["output_key"]))
         return to_json(from_json(answer, getattr(module, f"{method}Response")))
+
+    async def _stored_timeline(self, key: str) -> JsonObject:
+        """As Link leaves it: the index, and its shard below."""
+        part = await self.store.put_bytes(f"{key}-parts/shard-000000", b"rows of " + key.encode())
+        shard = ShardRef(0, 0, 90, part.key, part.digest, 0)
+        timeline = Timeline(64, 48, 90, segments=(shard,), tracks=(), people=(), cuts=(), made_by=MADE_BY)
+        stored = await self.store.put_bytes(key, write_timeline(timeline))
+        return {"key": stored.key, "digest": stored.digest, "size_bytes": stored.bytes}
 
     def _index(self, request: Any) -> Any:
         return {"index": ref(request["index_key"]), "info": {"frames": 90, "notes": ["matrix assumed bt601"]}}
@@ -130,8 +138,6 @@ class ToyPeers:
 
 
 MADE_BY = {"runtime": "any", "analysis": "3", "facemesh": "aa"}
-SHARD = ShardRef(0, 0, 90, "shard", "00", 0)
-TIMELINE = write_timeline(Timeline(64, 48, 90, segments=(SHARD,), tracks=(), people=(), cuts=(), made_by=MADE_BY))
 
 
 def ref(key: str) -> dict[str, Any]:
