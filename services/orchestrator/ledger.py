@@ -146,7 +146,8 @@ class BookLedger:
     async def flush(self, *wanted: str) -> None:
         """Write down what was finished; of all jobs if none is named."""
         async with self._lock:
-            told = {job: self._finished[job] for job in (wanted or tuple(self._finished)) if job in self._finished}
+            # Copies: what is finished while they are written is not among them, and stays for the next time.
+            told = {job: [*self._finished[job]] for job in wanted or tuple(self._finished) if job in self._finished}
             if not told:
                 return
             await patiently(lambda: self._records.write(lambda connection: _add(connection, told)))
