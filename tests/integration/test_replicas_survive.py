@@ -1,0 +1,248 @@
+"""Real jobs on PostgreSQL with several orchestrators, each service a process of its own: what dies loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from masquerade.v1 import job_pb2
+from tests.clips import make_clip
+from tests.support.cluster import Cluster, cluster, until
+from tests.support.engine_process import executions, most_at_once, overlaps
+from tests.support.postgres import PostgresServer, postgres_server, requires_postgres
+
+pytestmark = [requires_postgres, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+FRAMES, SEGMENTS = 128, 8
+TENANTS = ("anna", "berta")
+DEAD_AFTER_S = 3.0
+"""Much less than an operator would choose."""
+
+AT_ONCE, OF_A_TENANT = 2, 1
+"""Segments in flight in one orchestrator, and of one tenant."""
+
+CAPS = {
+    "orchestrator__segments_at_once": AT_ONCE,
+    "orchestrator__tenant_segments_at_once": OF_A_TENANT,
+    "orchestrator__tenant_jobs": 1,
+    "orchestrator__dead_after_s": DEAD_AFTER_S,
+    "orchestrator__replicas": 2,
+    "compositor__renders": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=FRAMES, size=(640, 480), audio="aac")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """Of this module alone: it is crashed."""
+    with postgres_server() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(server: PostgresServer, clip: Path) -> AsyncIterator[Cluster]:
+    """Two orchestrators, and what a job without models needs."""
+    database = server.new_database()
+    async with cluster(database=database, services=("ingest", "compositor"), orchestrators=2, **CAPS) as running:
+        await _put(running, clip)
+        yield running
+
+
+async def _put(running: Cluster, clip: Path) -> None:
+    for tenant in TENANTS:
+        await running.store.put_file(f"{tenant}/assets/clip", clip)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def undisturbed(house: Cluster) -> str:
+    """The digest of all planes, of a job that nobody disturbed."""
+    job = await house.at("o0").submit(spec_of("anna"), "undisturbed", tenant="anna")
+    report = await house.at("o0").report(job)
+    assert (report["frames_in"], report["frames_out"]) == (FRAMES, FRAMES)
+    return str(report["plane_digest"])
+
+
+def spec_of(tenant: str, segments: int = SEGMENTS) -> job_pb2.JobSpec:
+    """A label in every frame: something to render, and no model to load."""
+    spec = job_pb2.JobSpec(asset_key=f"{tenant}/assets/clip")
+    spec.provenance.label = "survives"
+    spec.proof.segments = segments
+    spec.proof.plane_digests = True
+    return spec
+
+
+def results(server: PostgresServer, running: Cluster, job: str) -> list[tuple[Any, ...]]:
+    """What the engine has written down of a job's runs."""
+    what = f"""SELECT s.workflow_uuid, s.status, o.output FROM dbos.workflow_status s
+               JOIN dbos.workflow_output o USING (workflow_uuid) WHERE s.workflow_uuid LIKE '{job}%' ORDER BY 1"""
+    return server.execute(running.environment["MASQUERADE_DATABASE"].rpartition("/")[2], what)
+
+
+def holder(server: PostgresServer, running: Cluster, job: str) -> str:
+    """The orchestrator that runs a job's body."""
+    what = f"SELECT executor_id FROM dbos.workflow_status WHERE name = 'job' AND workflow_uuid LIKE '{job}%'"
+    ((found,),) = server.execute(running.environment["MASQUERADE_DATABASE"].rpartition("/")[2], what)
+    return str(found)
+
+
+def objects(running: Cluster, job: str) -> dict[str, tuple[int, int, bytes]]:
+    """Every object of a job: which file it is, when it was written, and its bytes."""
+    found = {}
+    for path in running.folder.glob(f"objects/*/jobs/{job}/**/sha256-*"):
+        stat = path.stat()
+        found[str(path.relative_to(running.folder))] = (stat.st_ino, stat.st_mtime_ns, path.read_bytes())
+    return found
+
+
+def began(running: Cluster, jobs: list[str]) -> int:
+    return sum(each.job in jobs for each in executions(running.folder))
+
+
+async def victims(
+    running: Cluster,
+    server: PostgresServer,
+    *,
+    kills: int,
+    orchestrators: int,
+    jobs_each: int,
+    segments: int,
+    seed: int,
+    seconds: float,
+) -> tuple[list[str], list[str], int]:
+    """Jobs of two tenants, random orchestrators killed meanwhile; the jobs, their digests, how much was done again."""
+    chance = random.Random(seed)
+    names = [f"o{number}" for number in range(orchestrators)]
+    jobs = {
+        await running.at(chance.choice(names)).submit(
+            spec_of(tenant, segments), f"{seed} {number}", tenant=tenant
+        ): tenant
+        for number in range(jobs_each)
+        for tenant in TENANTS
+    }
+    total = segments * len(jobs)
+    for kill in range(kills):
+        wanted = (kill + 1) * total // (kills + 2)
+        await until(lambda wanted=wanted: began(running, list(jobs)) >= wanted, seconds=seconds, what=f"{kill} kills")
+        victim = chance.choice(names) if kill else holder(server, running, next(iter(jobs)))
+        running.kill(victim)
+        if kill % 2:
+            # The others take over what it had.
+            await asyncio.sleep(DEAD_AFTER_S + 3)
+        running.start(victim)
+    await running.serving(*names)
+    reports = [await running.at(names[0]).report(job, seconds=seconds) for job in jobs]
+    found = [each for each in executions(running.folder) if each.job in jobs]
+    assert {(each.job, each.segment) for each in found} == {(job, n) for job in jobs for n in range(segments)}
+    assert not overlaps(found, {}), "a segment was rendered twice at the same time"
+    assert most_at_once(found, {}) <= AT_ONCE * orchestrators, "the processes' caps were not held"
+    for tenant in TENANTS:
+        own = [each for each in found if jobs[each.job] == tenant]
+        assert most_at_once(own, {}) <= OF_A_TENANT * orchestrators, "the tenant's cap was not held"
+        _one_after_another(own)
+    return list(jobs), [str(report["plane_digest"]) for report in reports], len(found) - total
+
+
+def _one_after_another(found: list[Any]) -> None:
+    """A tenant may have one job in flight: the next one's first segment begins after the last of the one before."""
+    spans = {}
+    for each in found:
+        first, last = spans.get(each.job, (each.began, each.began))
+        spans[each.job] = (min(first, each.began), max(last, each.ended or each.began))
+    in_order = sorted(spans.values())
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(in_order)), in_order
+
+
+async def test_jobs_of_two_tenants_survive_a_killed_orchestrator(
+    house: Cluster, server: PostgresServer, undisturbed: str
+) -> None:
+    _, digests, again = await victims(
+        house, server, kills=1, orchestrators=2, jobs_each=1, segments=SEGMENTS, seed=1, seconds=40
+    )
+    assert set(digests) == {undisturbed}
+    assert again <= AT_ONCE, "more was done again than was in flight"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_three_orchestrators_and_ten_kills_lose_nothing(
+    server: PostgresServer, clip: Path, undisturbed: str
+) -> None:
+    settings = {**CAPS, "orchestrator__replicas": 3}
+    began_at = time.monotonic()
+    async with cluster(
+        database=server.new_database(), services=("ingest", "compositor"), orchestrators=3, **settings
+    ) as running:
+        await _put(running, clip)
+        _, digests, again = await victims(
+            running, server, kills=10, orchestrators=3, jobs_each=4, segments=16, seed=7, seconds=400
+        )
+        assert set(digests) == {undisturbed}
+        assert again <= 10 * AT_ONCE, "more was done again than was in flight"
+        print(f"10 kills, 3 orchestrators: {again} of 128 segments again, {time.monotonic() - began_at:.0f} s")
+
+
+async def test_a_database_that_crashes_in_the_middle_of_a_real_job_costs_time_alone(
+    house: Cluster, server: PostgresServer, undisturbed: str
+) -> None:
+    job = await house.at("o0").submit(spec_of("anna"), "crash", tenant="anna")
+    await until(lambda: len(house.rendered(job)) >= 2, seconds=30, what="the job is on its way")
+    await asyncio.to_thread(server.restart, immediate=True, away_s=1.0)
+    report = await house.at("o1").report(job)
+    assert report["plane_digest"] == undisturbed
+    assert began(house, [job]) <= SEGMENTS + 2 * AT_ONCE
+
+
+async def test_an_orchestrator_that_sleeps_and_wakes_up_changes_nothing_that_was_written(
+    house: Cluster, server: PostgresServer, undisturbed: str
+) -> None:
+    job = await house.at("o0").submit(spec_of("anna"), "sleeper", tenant="anna")
+    await until(lambda: len(house.rendered(job)) >= 1, seconds=30, what="the job is on its way")
+    sleeper = holder(server, house, job)
+    other = "o1" if sleeper == "o0" else "o0"
+    house.signal(sleeper, signal.SIGSTOP)
+    report = await house.at(other).report(job)
+    assert report["plane_digest"] == undisturbed
+    assert "it is taken over" in house.said(other)
+    written, stored = results(server, house, job), objects(house, job)
+    assert sum(status == "SUCCESS" for _, status, _ in written) == SEGMENTS + 1, "a result a segment, and the job's"
+    house.signal(sleeper, signal.SIGCONT)
+    await house.serving(sleeper)
+    # Long enough for what it was doing to end, and to be refused.
+    await asyncio.sleep(2)
+    assert results(server, house, job) == written, "a late writer changed what was written down"
+    assert objects(house, job) == stored, "a late writer changed what was stored"
+    assert (await house.at(sleeper).get(job)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_workers_that_are_killed_or_sleep_in_the_middle_of_a_segment_cost_that_segment(
+    house: Cluster, undisturbed: str
+) -> None:
+    job = await house.at("o1").submit(spec_of("anna"), "workers", tenant="anna")
+    await until(lambda: len(house.rendered(job)) >= 1 and house.rendering(), seconds=30, what="it renders")
+    house.kill("ingest")
+    await house.again("ingest")
+    await until(lambda: len(house.rendered(job)) >= 3 and house.rendering(), seconds=30, what="it renders again")
+    house.kill("compositor")
+    await house.again("compositor")
+    await until(lambda: len(house.rendered(job)) >= 5 and house.rendering(), seconds=30, what="and again")
+    house.signal("compositor", signal.SIGSTOP)
+    await asyncio.sleep(1.5)
+    house.signal("compositor", signal.SIGCONT)
+    assert (await house.at("o0").report(job))["plane_digest"] == undisturbed
+    found = [each for each in executions(house.folder) if each.job == job]
+    assert len(found) > SEGMENTS, "nobody was disturbed"
+    # A segment is tried anew while the other service is away, up to six times.
+    assert len(found) <= SEGMENTS + 2 * 6 * AT_ONCE

@@ -1,0 +1,44 @@
+"""The compositor alone, which writes down what it renders: `python -m tests.support.watched_compositor`.
+
+It is the service itself. Each segment that is rendered, and not found, leaves two lines in the file that WATCHED_LOG
+names, in the form that `engine_process` reads: when it began, and when it ended or was called off.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from services.common.running import run_service
+from services.compositor import app
+from services.compositor.rendering import Renderer, RenderOrder
+from services.compositor.settings import CompositorSettings
+
+LOG = "WATCHED_LOG"
+
+
+class WatchedRenderer(Renderer):
+    """Renders, and writes down when."""
+
+    async def _render(self, order: RenderOrder, *others: Any) -> Any:
+        _, _, job, _, name = order.output_key.split("/")
+        _note("began", job, name)
+        try:
+            rendered = await super()._render(order, *others)
+        except BaseException:
+            _note("stopped", job, name)
+            raise
+        _note("ended", job, name)
+        return rendered
+
+
+def _note(kind: str, job: str, name: str) -> None:
+    line = f"{kind} {job} {int(name.partition('-')[0])} {os.getpid()} {time.monotonic()}\n"
+    with open(os.environ[LOG], "a") as log:  # one small write in append mode is not mixed with others
+        log.write(line)
+
+
+if __name__ == "__main__":
+    app.Renderer = WatchedRenderer  # type: ignore[misc]
+    run_service(CompositorSettings, app.build)
