@@ -47,7 +47,7 @@ class Admitter:
         self._bell = asyncio.Event()
         self._ended: set[str] = set()
         self._loop: asyncio.Task[None] | None = None
-        self._reconciled_at = 0.0
+        self._reconciled_at = float("-inf")
 
     def start(self) -> None:
         """Begin; the engine runs already. What an earlier life left undone is mended first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,8 +23,6 @@ from services.orchestrator.engine import Engine
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import Board, JobState, Snapshot
 from services.orchestrator.watching import watch
-
-STAGE_OF_REFUSAL: Final = "compositor.Finalise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,7 @@ class Jobs:
             row = await self._records.read(lambda connection: rows.one(connection, job, tenant=tenant))
         except JobNotFound:
             return
-        failure = Failure.of(error, stage=STAGE_OF_REFUSAL)
+        failure = Failure.of(error, stage=row.state.name.lower())
         if await self._ending.withdraw(row, failure, is_stopped=False):
             self._admitter.ring()
 
