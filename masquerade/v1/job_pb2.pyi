@@ -417,7 +417,7 @@ class StageDescription(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[EngineDescription, _Mapping]]] = ...) -> None: ...
 
 class EngineDescription(_message.Message):
-    __slots__ = ("name", "options", "models", "licences", "is_default", "choices", "missing")
+    __slots__ = ("name", "options", "models", "licences", "is_default", "choices", "missing", "forbidden")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -432,6 +432,7 @@ class EngineDescription(_message.Message):
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     CHOICES_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
+    FORBIDDEN_FIELD_NUMBER: _ClassVar[int]
     name: str
     options: _containers.ScalarMap[str, str]
     models: _containers.RepeatedScalarFieldContainer[str]
@@ -439,4 +440,5 @@ class EngineDescription(_message.Message):
     is_default: bool
     choices: _containers.RepeatedCompositeFieldContainer[_swapper_pb2.OptionChoices]
     missing: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ..., licences: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., choices: _Optional[_Iterable[_Union[_swapper_pb2.OptionChoices, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
+    forbidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., models: _Optional[_Iterable[str]] = ..., licences: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., choices: _Optional[_Iterable[_Union[_swapper_pb2.OptionChoices, _Mapping]]] = ..., missing: _Optional[_Iterable[str]] = ..., forbidden: _Optional[_Iterable[str]] = ...) -> None: ...

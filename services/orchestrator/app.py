@@ -14,7 +14,7 @@ from services.common.inference.models import read_models
 from services.common.records.database import Records
 from services.orchestrator.admitting import Admitter
 from services.orchestrator.book.admission import Limits
-from services.orchestrator.checks import Facts
+from services.orchestrator.checks import Facts, Looks
 from services.orchestrator.client import WirePeers
 from services.orchestrator.describing import Description, describe
 from services.orchestrator.door.requests import Requests
@@ -25,6 +25,7 @@ from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
 from services.orchestrator.identities.opening import registration as identities
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.ledger import BookLedger
+from services.orchestrator.offers import Catalogue
 from services.orchestrator.peers import Environment, Peers
 from services.orchestrator.progress import Board, frames_counted
 from services.orchestrator.retention import Retention, Rules
@@ -121,18 +122,21 @@ async def build(deps: ServiceDeps, settings: OrchestratorSettings | None = None)
         if deps.records is None:
             await records.close()
 
+    catalogue, looks = Catalogue(peers.ask), Looks(peers.ask, deps.store)
+
     def facts() -> Facts:
         return Facts(
             cards=read_models(chosen.model_repository),
             profile=chosen.profile,
             policy=chosen.policy,
-            store=deps.store,
-            ask=peers.ask,
+            offers=catalogue.get,
+            looks=looks,
             places=sorted(chosen.places),
         )
 
-    def described() -> Description:
-        return describe(read_models(chosen.model_repository), chosen.profile, chosen.policy, chosen.places)
+    async def described() -> Description:
+        cards, offers = read_models(chosen.model_repository), await catalogue.all()
+        return describe(cards, chosen.profile, chosen.policy, chosen.places, offers)
 
     inner = OrchestratorServicer(jobs)
     door = JobServicer(jobs, Requests(records, jobs, facts), described=described)

@@ -18,7 +18,7 @@ from services.orchestrator.book.rows import JobRow
 from services.orchestrator.consents import Attestation
 from services.orchestrator.engine import JsonObject
 from services.orchestrator.identities import rows as identities
-from services.orchestrator.spec import JobIdentity, JobSpec, read_spec
+from services.orchestrator.spec import JobIdentity, JobSpec, read_spec, survey
 
 MOST_REQUEST_ID_CHARACTERS: Final = 200
 _ASSET = "asset_"
@@ -74,16 +74,16 @@ async def public(
         The job, and its spec as the engine takes it.
 
     Raises:
-        InvalidSpec: with one violation for each field that is wrong.
-        UnknownProfile: the profile is not ours.
+        InvalidSpec: with one violation for each field of the wrong form.
         AssetNotFound, IdentityNotFound: the tenant has none of this id.
     """
     wanted = copy.deepcopy(asked)
     if source is not None:
-        wanted["asset_id"] = wanted.get("asset_id") or source.asked.get("asset_id") or ""
+        wanted["asset_id"] = wanted.get("asset_id") or _video_of(source)
     _check_shape(wanted, request_id, source)
     resolved = await records.read(lambda connection: _resolved(connection, caller.tenant, wanted, source))
-    spec = read_spec(resolved)
+    # Its form was looked at, and names of profiles are for `checks`, with all other names.
+    spec, _ = survey(resolved)
     job = _new_job(
         spec,
         caller,
@@ -95,6 +95,20 @@ async def public(
         is_metered=True,
     )
     return job, spec
+
+
+async def rough(records: Records, asked: JsonObject, *, caller: Caller, source: JobRow | None = None) -> JobSpec:
+    """A job whose form is wrong, as far as it can be read: what else is wrong is said with it."""
+    wanted: dict[str, Any] = copy.deepcopy(asked)
+    if source is not None:
+        wanted["asset_id"] = wanted.get("asset_id") or _video_of(source)
+        wanted["rerender"] = {"of": source.id, "result": {}}
+    background = _mapping(wanted.get("background"))
+    keys = await records.read(lambda connection: _keys(connection, caller.tenant, _asset_ids(wanted)))
+    wanted["asset_key"] = keys.get(wanted.get("asset_id"), "")
+    if background:
+        wanted["background"] = {**background, "asset_key": keys.get(background.get("asset_id"))}
+    return survey(wanted)[0]
 
 
 def _new_job(
@@ -143,7 +157,7 @@ def _check_shape(wanted: JsonObject, request_id: str, source: JobRow | None) -> 
     unless(not wanted.get("asset_key"), "spec.asset_key", "is for those inside: use asset_id")
     unless(wanted.get("asset_id"), "spec.asset_id", "is missing")
     if source is not None:
-        is_same = wanted.get("asset_id") == source.asked.get("asset_id")
+        is_same = wanted.get("asset_id") == _video_of(source)
         unless(is_same, "spec.asset_id", "is another video than the one whose Timeline is used")
     background = _mapping(wanted.get("background"))
     unless(not background.get("asset_key"), "spec.background.asset_key", "is for those inside: use asset_id")
@@ -169,22 +183,13 @@ def _well_formed(wanted: JsonObject) -> list[Violation]:
         background["asset_key"] = "an asset"
     for identity in _identities(shaped):
         identity.update(identity_id="an identity", portrait_keys=[], landmarks_key=None)
-    try:
-        read_spec(shaped)
-    except InvalidSpec as error:
-        return list(error.violations)
-    return []
+    return survey(shaped)[1]
 
 
 def _resolved(connection: sa.Connection, tenant: str, wanted: JsonObject, source: JobRow | None) -> JsonObject:
     """The spec as the engine takes it."""
     spec: dict[str, Any] = copy.deepcopy(wanted)
-    known = {
-        row.id: row.key
-        for row in connection.execute(
-            sa.select(assets.c.id, assets.c.key).where(assets.c.tenant == tenant, assets.c.id.in_(_asset_ids(wanted)))
-        )
-    }
+    known = _keys(connection, tenant, _asset_ids(wanted))
     for asset in _asset_ids(wanted):
         if asset not in known:
             raise AssetNotFound(asset=asset)
@@ -197,6 +202,19 @@ def _resolved(connection: sa.Connection, tenant: str, wanted: JsonObject, source
     if source is not None:
         spec["rerender"] = {"of": source.id, "result": source.result or {}}
     return spec
+
+
+def _keys(connection: sa.Connection, tenant: str, ids: Collection[str]) -> dict[Any, str]:
+    """Keys of those of these assets that the tenant has."""
+    chosen = sa.select(assets.c.id, assets.c.key).where(assets.c.tenant == tenant, assets.c.id.in_(ids))
+    return {row.id: row.key for row in connection.execute(chosen)}
+
+
+def _video_of(source: JobRow) -> str:
+    """The asset that a job was made of, whichever door it came through; empty if it is none."""
+    spec: Mapping[str, Any] = source.spec
+    prefix, _, name = str(spec.get("asset_key") or "").rpartition("/assets/")
+    return str(spec.get("asset_id") or (_ASSET + name if prefix == source.tenant else ""))
 
 
 def _enrolled(connection: sa.Connection, tenant: str, identity: dict[str, Any]) -> None:

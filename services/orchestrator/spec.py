@@ -22,6 +22,7 @@ CONSENT_METHODS = {1: "self", 2: "attested", 3: "synthetic"}
 BACKGROUND_KINDS = {0: "keep", 1: "keep", 2: "image", 3: "video", 4: "blur", 5: "colour"}
 MOST_LABELS = 64
 MOST_IDENTITIES = 32
+LONGEST_LABEL = 200
 MOST_RANGES = 1000
 MOST_PUBLICATIONS = 16
 GROUP_FRAMES = 8
@@ -192,6 +193,16 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
         UnknownProfile: the profile is not ours.
         InvalidSpec: with one violation for each field that is wrong.
     """
+    spec, found = survey(value)
+    if found:
+        raise InvalidSpec(violations=found)
+    if spec.profile is not None and spec.profile not in PROFILES:
+        raise UnknownProfile(profile=spec.profile, known=", ".join(PROFILES))
+    return spec
+
+
+def survey(value: Mapping[str, Any]) -> tuple[JobSpec, list[Violation]]:
+    """A spec as far as it can be read, and what is wrong with its form; profiles are names, and not looked at."""
     problems = _Problems()
     spec = JobSpec(
         asset_key=value.get("asset_key") or "",
@@ -214,11 +225,7 @@ def read_spec(value: Mapping[str, Any]) -> JobSpec:
         rerender=None if value.get("rerender") is None else Rerender(**value["rerender"]),
     )
     _check(spec, problems)
-    if problems.found:
-        raise InvalidSpec(violations=problems.found)
-    if spec.profile is not None and spec.profile not in PROFILES:
-        raise UnknownProfile(profile=spec.profile, known=", ".join(PROFILES))
-    return spec
+    return spec, problems.found
 
 
 class _Problems:
@@ -303,6 +310,8 @@ def _check(spec: JobSpec, problems: _Problems) -> None:
         "licence_policy",
         f"{spec.licence_policy!r} is none of {', '.join(POLICIES)}",
     )
+    count = len(spec.label)
+    problems.unless(count <= LONGEST_LABEL, "provenance.label", f"{count} letters; at most {LONGEST_LABEL}")
     problems.unless(len(spec.labels) <= MOST_LABELS, "labels", f"{len(spec.labels)} labels; at most {MOST_LABELS}")
     problems.unless(
         spec.segment_frames % GROUP_FRAMES == 0,
@@ -377,4 +386,4 @@ def _check_encode(spec: JobSpec, problems: _Problems) -> None:
     )
     problems.unless(0 <= encode.get("crf", 20) <= 51, "encode.crf", "is from 0 to 51")
     problems.unless(0 <= encode.get("bframes", 2) <= 16, "encode.bframes", "is from 0 to 16")
-    problems.unless(1 <= encode.get("threads", 2) <= 64, "encode.threads", "is from 1 to 64")
+    problems.unless(1 <= encode.get("threads", 2) <= 16, "encode.threads", "is from 1 to 16")

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from services.common.inference.models import Model
-from services.common.store.objects import ObjectStore
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.checks.looks import Looks
+from services.orchestrator.offers import StageOffers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,11 @@ class Facts:
 
     profile: str
     policy: str
-    store: ObjectStore
-    ask: Callable[[str, JsonObject], Awaitable[JsonObject]]
-    """Calls a peer: `ingest.Probe` and its request as JSON."""
+    offers: Callable[[str], Awaitable[StageOffers | None]]
+    """What a service offers, by its short name; None if it never answered."""
+
+    looks: Looks
+    """What assets are."""
 
     places: Collection[str] = field(default=())
     """Names of second places."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from masquerade.v1 import job_pb2 as pb
+from masquerade.v1 import swapper_pb2
 from services.common.errors import InvalidSpec, Violation
 from services.orchestrator.book.listing import Filter
 from services.orchestrator.describing import Description, EngineChoice, StageChoices
@@ -59,4 +60,9 @@ def _engine(engine: EngineChoice) -> pb.EngineDescription:
         models=engine.models,
         licences=engine.licences,
         is_default=engine.is_default,
+        choices=[
+            swapper_pb2.OptionChoices(option=option, values=values) for option, values in sorted(engine.choices.items())
+        ],
+        missing=engine.missing,
+        forbidden=engine.forbidden,
     )

@@ -9,12 +9,12 @@ from services.common.access.callers import Caller
 from services.common.audit.chain import REFUSED, Entry
 from services.common.audit.log import write
 from services.common.error_table import Exit
-from services.common.errors import JobStateForbids, MasqueradeError
+from services.common.errors import InvalidSpec, JobStateForbids, MasqueradeError
 from services.common.records.database import Records
 from services.orchestrator import asking
 from services.orchestrator.book.creating import digest_of
 from services.orchestrator.book.rows import JobRow
-from services.orchestrator.checks import Facts, check
+from services.orchestrator.checks import Facts, check, violations
 from services.orchestrator.engine import JsonObject
 from services.orchestrator.jobs import Jobs, JobView
 from services.orchestrator.keys import job_id
@@ -66,8 +66,15 @@ class Requests:
         if known is not None:
             # Also when what it is made of is gone since.
             return known
-        new, spec = await asking.public(self._records, asked, caller=caller, request_id=request_id, source=source)
-        await check(spec, tenant=caller.tenant, facts=self._facts())
+        tenant, facts = caller.tenant, self._facts()
+        try:
+            new, spec = await asking.public(self._records, asked, caller=caller, request_id=request_id, source=source)
+        except InvalidSpec as error:
+            rough = await asking.rough(self._records, asked, caller=caller, source=source)
+            named = {each.field for each in error.violations}
+            more = [each for each in await violations(rough, tenant=tenant, facts=facts) if each.field not in named]
+            raise InvalidSpec(violations=[*error.violations, *more]) from error
+        await check(spec, tenant=tenant, facts=facts)
         return await self._jobs.create(new)
 
     async def _audited(self, caller: Caller, request_id: str, work: Callable[[], Awaitable[JobView]]) -> JobView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from grpc.aio import Server, ServicerContext
@@ -25,7 +25,7 @@ Context: TypeAlias = ServicerContext[Any, Any]
 class JobServicer(job_pb2_grpc.JobServiceServicer):
     """Jobs of the caller's tenant."""
 
-    def __init__(self, jobs: Jobs, requests: Requests, *, described: Callable[[], Description]) -> None:
+    def __init__(self, jobs: Jobs, requests: Requests, *, described: Callable[[], Awaitable[Description]]) -> None:
         """Args:
         jobs: what can be done with them.
         requests: accepts new ones.
@@ -87,4 +87,4 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         """What can be asked for."""
-        return door.description(self._described())
+        return door.description(await self._described())
