@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import av
 
-from services.common.errors import EncoderFailed
+from services.common.errors import EncoderFailed, NoSpace
 from services.common.planes import Planes
 from services.compositor.encoding import EncodeSettings, SegmentEncoder, Shape
 from services.compositor.proofs import PlaneProof
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class SegmentSink:
@@ -44,22 +49,18 @@ class SegmentSink:
         with self._lock:
             if not self._is_open:
                 return
-            if self.proof is not None:
-                self.proof.add(planes)
-            try:
+            with self._named_errors():
+                if self.proof is not None:
+                    self.proof.add(planes)
                 self._encoder.add(planes)
-            except av.error.FFmpegError as error:
-                raise EncoderFailed(encoder=self._name, detail=str(error)) from error
 
     def finish(self) -> None:
         """Write all that is held and close the files."""
         with self._lock:
             self._is_open = False
-            try:
+            with self._named_errors():
                 self._encoder.finish()
-            except av.error.FFmpegError as error:
-                raise EncoderFailed(encoder=self._name, detail=str(error)) from error
-            self._close_dump()
+                self._close_dump()
 
     def __enter__(self) -> SegmentSink:
         return self
@@ -68,10 +69,24 @@ class SegmentSink:
         with self._lock:
             if self._is_open:
                 self._is_open = False
-                self._encoder.abandon()
-            self._close_dump()
+                # On a full disk its end cannot be written either. What is given up needs none, and says why already.
+                with contextlib.suppress(av.error.FFmpegError):
+                    self._encoder.abandon()
+            with contextlib.suppress(OSError):
+                self._close_dump()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            if error.errno in _FULL:
+                raise NoSpace(path=str(self.path.parent)) from error
+            if not isinstance(error, av.error.FFmpegError):
+                raise
+            raise EncoderFailed(encoder=self._name, detail=str(error)) from error
 
     def _close_dump(self) -> None:
-        if self._dump is not None:
-            self._dump.close()
-            self._dump = None
+        dump, self._dump = self._dump, None
+        if dump is not None:
+            dump.close()
