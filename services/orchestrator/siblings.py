@@ -41,6 +41,7 @@ class Siblings:
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._is_interrupted = False
         self._bells: dict[str, asyncio.Event] = {}
         self._broken: dict[str, None] = {}
         self._listeners: dict[str, InOrder] = {}
@@ -50,6 +51,9 @@ class Siblings:
         """Count the current task, which runs a workflow's body, among those to interrupt at a stop."""
         task = asyncio.current_task()
         assert task is not None, "a body runs in a task"
+        if self._is_interrupted:
+            # Queues are looked at until the database is closed. What begins now would fail on the way, and for good.
+            raise asyncio.CancelledError
         self._tasks[task] = workflow
         try:
             yield
@@ -65,6 +69,7 @@ class Siblings:
 
     async def interrupt(self) -> None:
         """Cancel every body. DBOS writes no outcome for a cancelled task, so each goes on at the next start."""
+        self._is_interrupted = True
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
