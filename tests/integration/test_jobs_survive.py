@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -11,25 +12,20 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from google.protobuf import json_format
-from prometheus_client import REGISTRY
 
 from masquerade.v1 import compositor_pb2, errors_pb2, job_pb2, orchestrator_pb2
-from masquerade.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
-from services.common.settings import ServiceSettings
-from services.standalone.data_folder import DataFolder
-from services.standalone.mesh import Mesh, running_mesh
 from tests.clips import make_clip
-from tests.support.job_process import TENANT
 from tests.support.processes import MARK, gone_within, marked, shared_memory
+from tests.support.running_house import SEGMENTS, RunningHouse, renders_in_flight, running_house, spec_of, until
 
-SEGMENTS, FRAMES = 4, 128
+FRAMES = 128
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -39,58 +35,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=FRAMES, size=(640, 480), audio="aac")
 
 
-def spec_of(asset: str) -> job_pb2.JobSpec:
-    """A label in every frame, so that there is something to render and no model to load."""
-    spec = job_pb2.JobSpec(asset_key=asset)
-    spec.provenance.label = "survives"
-    spec.proof.segments = SEGMENTS
-    spec.proof.plane_digests = True
-    return spec
-
-
-class House:
-    """The mesh in this process, for jobs that nobody kills."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-        self.jobs: Any = OrchestratorServiceStub(mesh.channels["orchestrator"])
-
-    async def submit(self, spec: job_pb2.JobSpec, request: str) -> str:
-        asked = orchestrator_pb2.SubmitRequest(tenant=TENANT, request_id=request, spec=spec, retry=True)
-        return str((await self.jobs.Submit(asked)).job.id)
-
-    async def ended(self, job: str) -> job_pb2.Job:
-        async with asyncio.timeout(40):
-            async for _ in self.jobs.Watch(orchestrator_pb2.WatchRequest(id=job)):
-                pass
-        return await self.fetch(job)
-
-    async def fetch(self, job: str) -> job_pb2.Job:
-        answer: job_pb2.Job = (await self.jobs.Fetch(orchestrator_pb2.FetchRequest(id=job))).job
-        return answer
-
-    async def report(self, job: job_pb2.Job) -> Any:
-        assert job.state == job_pb2.JOB_STATE_SUCCEEDED, job.failure
-        return json.loads(await self.mesh.store.get_bytes(job.report.key))
-
-    async def asset(self, name: str, content: bytes) -> str:
-        return (await self.mesh.store.put_bytes(f"{TENANT}/assets/{name}", content)).key
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHouse]:
     """One warm mesh for the jobs of this module."""
-    data = tmp_path_factory.mktemp("house")
-    flags = {"data": str(data), "drain_s": 0.0}
-    services = ("ingest", "segmenter", "compositor", "orchestrator")
-    with DataFolder(data) as folder:
-        async with running_mesh(folder, ServiceSettings.load(flags), flags=flags, services=services) as mesh:
-            await mesh.warmed()
-            yield House(mesh)
+    async with running_house(tmp_path_factory.mktemp("house")) as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def undisturbed(house: House, clip: Path) -> str:
+async def undisturbed(house: RunningHouse, clip: Path) -> str:
     """The digest of all planes, of a job that nobody disturbed."""
     spec = spec_of(await house.asset("undisturbed", clip.read_bytes()))
     report = await house.report(await house.ended(await house.submit(spec, "undisturbed")))
@@ -136,6 +89,11 @@ class Victim:
         assert out.count("\n") == 2, self.log()
         assert gone_within(self.mark, seconds=5), f"left behind: {marked(self.mark)}"
         return json.loads(out.splitlines()[1])
+
+    def renders(self) -> int:
+        """How many segments were rendered, in all its lives."""
+        logs = [path.read_text() for path in self._data.parent.glob("log*")]
+        return sum(log.count('"message": "segment rendered"') for log in logs)
 
     def log(self) -> str:
         """What the last start had to say."""
@@ -187,41 +145,48 @@ def test_kill_9_at_any_moment_loses_nothing(clip: Path, tmp_path: Path, undistur
     assert victim.finished()["plane_digest"] == undisturbed
 
 
-async def until(is_so: Callable[[], Awaitable[object]], *, seconds: float) -> None:
-    """Wait for something to be so."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await is_so():
-                return
-            await asyncio.sleep(0.005)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ten_kills_of_a_job_of_twenty_segments_lose_nothing(house: RunningHouse, tmp_path: Path) -> None:
+    segments, kills, chance = 20, 10, random.Random(11)
+    long = make_clip(tmp_path / "long.mp4", frames=480, size=(640, 480), audio="aac")
+    spec = spec_of(await house.asset("long", long.read_bytes()), segments=segments)
+    calm = await house.report(await house.ended(await house.submit(spec, "long")))
+    victim = Victim(tmp_path / "data", spec_of(str(long), segments=segments))
 
+    def ten_kills() -> Any:
+        for kill in range(kills):
+            wanted, extra_s = kill * (segments - 2) // kills, chance.uniform(0, 0.6)
+            begun: list[float] = []
 
-def renders_in_flight() -> float:
-    """RenderSegment calls that this process is serving."""
-    name = {
-        "grpc_type": "unary",
-        "grpc_service": compositor_pb2.DESCRIPTOR.services_by_name["CompositorService"].full_name,
-    }
-    started = ended = 0.0
-    for metric in REGISTRY.collect():
-        for sample in metric.samples:
-            if sample.labels.get("grpc_method") != "RenderSegment" or not name.items() <= sample.labels.items():
-                continue
-            started += sample.value * (sample.name == "grpc_server_started_total")
-            ended += sample.value * (sample.name == "grpc_server_handled_total")
-    return started - ended
+            def is_time(wanted: int = wanted, extra_s: float = extra_s, begun: list[float] = begun) -> bool:
+                if not begun and len(victim.rendered()) >= wanted and victim.has_begun():
+                    begun.append(time.monotonic())
+                return bool(begun) and time.monotonic() - begun[0] >= extra_s
+
+            kept = victim.rendered()
+            victim.killed_when(is_time)
+            assert kept <= victim.rendered(), "a finished segment is gone"
+        return victim.finished()
+
+    report = await asyncio.to_thread(ten_kills)
+    assert report["plane_digest"] == calm["plane_digest"]
+    again = victim.renders() - segments
+    print(f"{kills} kills of {segments} segments: {again} finished segments were rendered again")
+    # A segment whose end was logged, and whose process was killed before it was in the store.
+    assert again <= kills * 2
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_cancelled_job_stops_within_two_seconds_and_goes_on_from_there(
-    house: House, clip: Path, undisturbed: str
+    house: RunningHouse, clip: Path, undisturbed: str
 ) -> None:
     spec = spec_of(await house.asset("cancelled", clip.read_bytes()))
     job = await house.submit(spec, "cancelled")
-    prefix = f"{TENANT}/jobs/{job}/render/"
 
     async def finished() -> set[str]:
-        return {each.key for each in await house.mesh.store.list(prefix) if each.key.endswith(".mkv")}
+        return await house.rendered(job)
 
     async def nothing_renders() -> bool:
         return not renders_in_flight()
@@ -242,7 +207,7 @@ async def test_a_cancelled_job_stops_within_two_seconds_and_goes_on_from_there(
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_job_that_cannot_succeed_says_why_and_harms_no_other(
-    house: House, clip: Path, undisturbed: str
+    house: RunningHouse, clip: Path, undisturbed: str
 ) -> None:
     asset = await house.asset("both", clip.read_bytes())
     poisoned = spec_of(asset)
@@ -258,7 +223,7 @@ async def test_a_job_that_cannot_succeed_says_why_and_harms_no_other(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_frames_move_within_a_segment_and_only_forward(house: House, clip: Path) -> None:
+async def test_frames_move_within_a_segment_and_only_forward(house: RunningHouse, clip: Path) -> None:
     spec = spec_of(await house.asset("watched", clip.read_bytes()))
     spec.proof.segments = 1
     job = await house.submit(spec, "watched")
@@ -269,3 +234,70 @@ async def test_frames_move_within_a_segment_and_only_forward(house: House, clip:
     assert all(each.frames_done <= each.frames_total or not each.frames_total for each in seen)
     assert [each.sequence for each in seen] == sorted(each.sequence for each in seen)
     assert seen[-1].state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("how", ["corrupt", "missing"])
+async def test_a_segment_that_is_spoilt_in_the_store_is_found_and_rendered_again(
+    house: RunningHouse, clip: Path, undisturbed: str, how: str
+) -> None:
+    spec = spec_of(await house.asset(how, clip.read_bytes()))
+    job = await house.submit(spec, how)
+
+    async def one_is_finished() -> bool:
+        return bool(await house.rendered(job))
+
+    await until(one_is_finished, seconds=30)
+    key = min(await house.rendered(job))
+    async with house.mesh.store.local_path(key) as path:
+        whole = path.read_bytes()
+        if how == "missing":
+            path.unlink()
+        else:
+            path.chmod(0o600)
+            with path.open("r+b") as file:
+                file.seek(len(whole) // 2)
+                file.write(bytes([whole[len(whole) // 2] ^ 1]))
+    assert (await house.fetch(job)).state <= job_pb2.JOB_STATE_RENDERING, "spoilt too late to prove anything"
+    report = await house.report(await house.ended(job))
+    assert report["plane_digest"] == undisturbed
+    assert report["frames_out"] == FRAMES
+    assert await house.mesh.store.get_bytes(key), "it is whole again"
+    assert len(await house.rendered(job)) == SEGMENTS
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[None]:
+    """A disk of so many KiB at a folder, for as long as the block lasts."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_full_scratch_disk_fails_the_job_that_fills_it_and_no_other(
+    house: RunningHouse, clip: Path, tmp_path: Path
+) -> None:
+    scratch = house.mesh.folder.scratch / "compositor"
+    little = make_clip(tmp_path / "little.mp4", frames=16, size=(64, 48))
+    much = spec_of(await house.asset("much", clip.read_bytes()))
+    much.encode.crf = 1
+    small = spec_of(await house.asset("little", little.read_bytes()), segments=1)
+    with small_disk(scratch, 768):
+        filling = await house.submit(much, "much")
+        beside = await house.submit(small, "little")
+        failed, well = await asyncio.gather(house.ended(filling), house.ended(beside))
+        assert failed.state == job_pb2.JOB_STATE_FAILED
+        assert errors_pb2.Reason.Name(failed.failure.reason) == "REASON_NO_SPACE", failed.failure
+        assert failed.failure.remedy
+        assert (await house.report(well))["frames_out"] == 16
+        assert not list(scratch.iterdir()), "what the failed job wrote is still there"
+    # With room again the same request goes on.
+    assert await house.submit(much, "much") == filling
+    assert (await house.report(await house.ended(filling)))["frames_out"] == FRAMES
