@@ -22,6 +22,7 @@ MODULES = {
     "segmenter": segmenter_pb2,
     "compositor": compositor_pb2,
 }
+THREE_SECONDS = {"time_base": {"num": 1, "den": 1000}, "first_pts": 0, "end_pts": 3000, "frames": 90}
 SEGMENTS = [{"number": 0, "frames": {"first": 0, "last": 48}}, {"number": 1, "frames": {"first": 48, "last": 90}}]
 
 
@@ -104,10 +105,10 @@ class ToyPeers:
         return {"key": stored.key, "digest": stored.digest, "size_bytes": stored.bytes}
 
     def _index(self, request: Any) -> Any:
-        return {"index": ref(request["index_key"]), "info": {"frames": 90, "notes": ["matrix assumed bt601"]}}
+        return {"index": ref(request["index_key"]), "info": {**THREE_SECONDS, "notes": ["matrix assumed bt601"]}}
 
     def _probe(self, request: Any) -> Any:
-        return {"info": {"time_base": {"num": 1, "den": 1000}, "first_pts": 0, "end_pts": 3000, "frames": 90}}
+        return {"info": THREE_SECONDS}
 
     def _plan(self, request: Any) -> Any:
         return {"segments": SEGMENTS, "keep": self._keep, "apply": [{"first": 0, "last": 9}] * bool(request["apply"])}

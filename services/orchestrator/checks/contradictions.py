@@ -12,7 +12,9 @@ def of_contradictions(spec: JobSpec) -> Iterator[Violation]:
     """Everything that contradicts something else."""
     yield from _of_faces(spec)
     yield from _of_background(spec)
-    if spec.keep and spec.apply and not _overlap(spec.keep, spec.apply):
+    # An empty range has nothing in common with anything, and is named for that already.
+    is_sound = all(each.end_ms is None or each.start_ms < each.end_ms for each in (*spec.keep, *spec.apply))
+    if spec.keep and spec.apply and is_sound and not _overlap(spec.keep, spec.apply):
         yield Violation("spec.apply", "no part of it stays in the output: it has nothing in common with keep")
     if spec.proof.segments and spec.segment_frames:
         yield Violation("spec.proof.segments", "either the number of segments is given or their length")
