@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 STOPPED_WITHIN_S: Final = 2.0
 """Workers are to stop within this time."""
 
 
 class InFlight:
-    """Calls of peers that this process waits for, by job."""
+    """Work that this process does or waits for, by job: calls of peers, and steps of its own that write objects."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._bells: dict[str, asyncio.Event] = {}
 
-    def begin(self, job: str) -> None:
-        """A call begins."""
+    async def during(self, job: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something for a job."""
+        self._begin(job)
+        try:
+            return await work()
+        finally:
+            self._end(job)
+
+    def _begin(self, job: str) -> None:
         self._counts[job] = self._counts.get(job, 0) + 1
 
-    def end(self, job: str) -> None:
-        """A call has ended, whichever way."""
+    def _end(self, job: str) -> None:
         self._counts[job] -= 1
         if not self._counts[job]:
             del self._counts[job]

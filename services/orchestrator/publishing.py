@@ -15,6 +15,7 @@ from services.common.store.objects import ObjectStore
 from services.orchestrator import places
 from services.orchestrator.engine import JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.in_flight import InFlight
 from services.orchestrator.ledger import Ledger
 from services.orchestrator.progress import Board, JobState
 from services.orchestrator.spec import JobSpec
@@ -38,9 +39,16 @@ class Publishing:
     """Puts one job's result into its places."""
 
     def __init__(
-        self, ledger: Ledger, store: ObjectStore, known: Mapping[str, Path], steps: Steps, board: Board
+        self,
+        ledger: Ledger,
+        store: ObjectStore,
+        known: Mapping[str, Path],
+        steps: Steps,
+        board: Board,
+        in_flight: InFlight,
     ) -> None:
-        self._ledger, self._store, self._known, self._steps, self._board = ledger, store, known, steps, board
+        self._ledger, self._store, self._known = ledger, store, known
+        self._steps, self._board, self._in_flight = steps, board, in_flight
 
     async def first(self, spec: JobSpec, result: JsonObject, *, attempt: int) -> None:
         """After the result was made.
@@ -96,7 +104,7 @@ class Publishing:
             return {}
 
         try:
-            await self._steps.call(PUBLISH, put)
+            await self._steps.call(PUBLISH, lambda: self._in_flight.during(self._steps.job, put))
         except WorkFailed as error:
             if error.failure.reason == "CANCELLED":
                 raise

@@ -86,11 +86,7 @@ class Workflow:
 
     async def ask(self, job: str, rpc: str, request: JsonObject) -> JsonObject:
         """Call a peer for a job."""
-        self.in_flight.begin(job)
-        try:
-            return await self.peers.ask(rpc, request)
-        finally:
-            self.in_flight.end(job)
+        return await self.in_flight.during(job, lambda: self.peers.ask(rpc, request))
 
     async def _transform(self, steps: Steps, value: JsonObject) -> JsonObject:
         async with self._told(steps):
@@ -101,7 +97,11 @@ class Workflow:
     async def _republish(self, steps: Steps, value: JsonObject) -> JsonObject:
         """The result is there already, and only its second places are not."""
         async with self._told(steps):
-            return await Publishing(self.ledger, self.store, self.places, steps, self.board).again(read_spec(value))
+            return await self.publishing(steps).again(read_spec(value))
+
+    def publishing(self, steps: Steps) -> Publishing:
+        """The last part of a job."""
+        return Publishing(self.ledger, self.store, self.places, steps, self.board, self.in_flight)
 
     @contextlib.asynccontextmanager
     async def _told(self, steps: Steps) -> AsyncIterator[None]:
@@ -203,7 +203,8 @@ class _Transform:
             models=used,
             **outcome,
         )
-        written = await steps.call("report", lambda: report.write(found, self._workflow.store, orders.report_key))
+        write = partial(report.write, found, self._workflow.store, orders.report_key)
+        written = await steps.call("report", partial(self._workflow.in_flight.during, steps.job, write))
         result: JsonObject = {
             "artifact": outcome["finalised"]["artifact"],
             "record": outcome["finalised"]["record"],
@@ -212,9 +213,7 @@ class _Transform:
             "timeline_object": timeline["timeline"] if timeline else None,
             "frames": outcome["verified"]["frames"],
         }
-        workflow = self._workflow
-        publishing = Publishing(workflow.ledger, workflow.store, workflow.places, steps, self._board)
-        await publishing.first(spec, result, attempt=self._attempt)
+        await self._workflow.publishing(steps).first(spec, result, attempt=self._attempt)
         return result
 
     async def _enter(self, state: JobState, *, total: int = 0) -> None:
@@ -280,7 +279,8 @@ class _Transform:
     async def _timeline(self, orders: Orders, index: Any, plan: Any) -> Any:
         steps, frames = self._steps, int(index["info"]["frames"])
         if self._spec.rerender is not None:
-            adopted = await steps.call("adopt", partial(self._adopt, self._spec.rerender))
+            adopt = partial(self._adopt, self._spec.rerender)
+            adopted = await steps.call("adopt", partial(self._workflow.in_flight.during, steps.job, adopt))
             rerendering.check_same_video(adopted, index)
             return adopted
         with self._clock.stage("analyse"):
