@@ -29,17 +29,7 @@ ENDED: Final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.J
 
 
 class AsyncClient:
-    """A mesh as its callers see it. `async with AsyncClient(...) as client:` inside the loop that uses it.
-
-    Attributes:
-        jobs: see `AsyncJobs`.
-        identities: see `AsyncIdentities`.
-        assets: see `AsyncAssets`.
-    """
-
-    jobs: AsyncJobs
-    identities: AsyncIdentities
-    assets: AsyncAssets
+    """A mesh as its callers see it. `async with AsyncClient(...) as client:` inside the loop that uses it."""
 
     def __init__(
         self,
@@ -59,18 +49,38 @@ class AsyncClient:
         """
         self.access = access or Access.find(endpoint, key=key)
         self._timeout_s = timeout_s
+        self._calls: Calls | None = None
+
+    @property
+    def jobs(self) -> AsyncJobs:
+        """See `AsyncJobs`."""
+        calls = self._opened()
+        return AsyncJobs(calls, AsyncAssets(calls))
+
+    @property
+    def identities(self) -> AsyncIdentities:
+        """See `AsyncIdentities`."""
+        return AsyncIdentities(self._opened())
+
+    @property
+    def assets(self) -> AsyncAssets:
+        """See `AsyncAssets`."""
+        return AsyncAssets(self._opened())
 
     async def __aenter__(self) -> AsyncClient:
         self._calls = Calls(self.access, self.access.channel(), timeout_s=self._timeout_s)
-        self.assets = AsyncAssets(self._calls)
-        self.jobs = AsyncJobs(self._calls, self.assets)
-        self.identities = AsyncIdentities(self._calls)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._calls.channel.close()
+        calls, self._calls = self._opened(), None
+        await calls.channel.close()
+
+    def _opened(self) -> Calls:
+        if self._calls is None:
+            raise RuntimeError("the client is used outside of its `with` block")
+        return self._calls
 
 
 class AsyncAssets:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -17,6 +19,8 @@ from masquerade.client.errors import ClientError, from_rpc_error
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 """Between the attempts at a stream that broke, each a little more or less; together longer than a mesh needs to start
 again. gRPC itself repeats unary calls, and streams before their first answer."""
+
+GROWTH_AT_MOST: Final = 16
 
 _GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 """How a stream ends that neither side wanted to end: the connection broke, the server stopped, or the server gives no
@@ -41,6 +45,7 @@ class Calls:
             ClientError: whatever it ended with.
         """
         until = time.monotonic() + (timeout_s or self.timeout_s)
+        growth = 1
         while True:
             try:
                 return await method(
@@ -48,8 +53,12 @@ class Calls:
                 )
             except grpc.aio.AioRpcError as error:
                 failed = from_rpc_error(error)
-                pause = failed.retry_after_s
-                if failed.reason not in _LATER or pause is None or time.monotonic() + pause >= until:
+                if failed.reason not in _LATER or failed.retry_after_s is None:
+                    raise failed from None
+                # The time that is named is for one caller; when many wait for it, each waits longer every time.
+                pause = failed.retry_after_s * growth * random.uniform(1.0, 1.3)
+                growth = min(2 * growth, GROWTH_AT_MOST)
+                if time.monotonic() + pause >= until:
                     raise failed from None
             await asyncio.sleep(pause)
 
@@ -68,14 +77,20 @@ class Calls:
         finally:
             call.cancel()
 
-    async def send(self, method: Any, requests: AsyncIterator[Any]) -> Any:
-        """A client stream.
+    async def send(self, method: Any, requests: AsyncGenerator[Any, None]) -> Any:
+        """A client stream; what reading the requests raises, rises here.
 
         Raises:
             ClientError: whatever it ended with.
         """
-        call = method(requests, metadata=self._metadata)
+        call = method(metadata=self._metadata)
         try:
+            async with aclosing(requests):
+                # The mesh may answer before it has heard everything: that it refuses, or has it already.
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    async for request in requests:
+                        await call.write(request)
+                    await call.done_writing()
             return await call
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -147,14 +147,14 @@ def _write(file: BinaryIO, sha: Any, chunk: bytes) -> None:
     file.write(chunk)
 
 
-async def _only(begin: asset_pb2.UploadBegin) -> AsyncIterator[asset_pb2.UploadAssetRequest]:
+async def _only(begin: asset_pb2.UploadBegin) -> AsyncGenerator[asset_pb2.UploadAssetRequest, None]:
     """Asks how far the upload is."""
     yield asset_pb2.UploadAssetRequest(begin=begin)
 
 
 async def _steps(
     path: Path, begin: asset_pb2.UploadBegin, digest: str, confirmed: int, advance: Advance | None
-) -> AsyncIterator[asset_pb2.UploadAssetRequest]:
+) -> AsyncGenerator[asset_pb2.UploadAssetRequest, None]:
     yield asset_pb2.UploadAssetRequest(begin=begin)
     with path.open("rb") as file:
         file.seek(confirmed)
