@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowAttributes, SetWorkflowID
+from sqlalchemy.exc import OperationalError
 
-from services.common.errors import InvalidSpec
+from services.common.errors import InvalidSpec, Unavailable
 from services.orchestrator import dbos_takeover
 from services.orchestrator.dbos_rows import (
     RUNNING,
@@ -94,9 +95,12 @@ class DbosEngine:
             await self._reaper.hold()
         try:
             await self._open(bodies)
-        except BaseException:
+        except BaseException as error:
             if self._reaper is not None:
                 await self._reaper.let_go()
+            if isinstance(error, OperationalError):
+                detail = " ".join(str(error.orig).split())[:200]
+                raise Unavailable(peer="the engine's database", detail=detail) from error
             raise
         if self._reaper is not None:
             self._reaper.start()

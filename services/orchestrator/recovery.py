@@ -48,7 +48,7 @@ class Reaper:
         # A session that says nothing is ended after half the time: the other half is for the looks.
         self._liveness = Liveness(url, executor, version, lease_s=dead_after_s / 2)
         self._doubts: dict[int, _Doubt] = {}
-        self._lost: frozenset[str] = frozenset()
+        self._lost: dict[str, float] = {}
         self._watched_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -107,12 +107,14 @@ class Reaper:
         return recovered
 
     async def _recover_lost(self, strays: Strays) -> int:
-        """Begin again what this process took and does not run, as two looks in a row have found."""
-        lost, self._lost = strays.runs & self._lost, strays.runs
+        """Begin again what this process took and does not run, as every look of a while has found."""
+        now = time.monotonic()
+        self._lost = {run: self._lost.get(run, now) for run in strays.runs}
+        lost = sorted(run for run, since in self._lost.items() if now - since >= self._dead_after_s / 2)
         if not lost:
             return 0
         log.warning("runs that this process had lost are begun again", extra={"fields": {"runs": len(lost)}})
-        return await self._engine.recover(runs=sorted(lost))
+        return await self._engine.recover(runs=lost)
 
     async def _dead(self, locks: Iterable[int]) -> list[int]:
         """Locks that have been free for long enough."""
@@ -145,4 +147,4 @@ class Reaper:
 
     def _forget(self) -> None:
         self._doubts.clear()
-        self._lost = frozenset()
+        self._lost.clear()

@@ -273,8 +273,15 @@ def test_two_processes_of_one_name_are_refused(postgres: PostgresServer, tmp_pat
         assert "another process runs under the name e0" in running.said("e0")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("adopted", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "adopted"),
+    [
+        ("postgres", True),
+        ("sqlite", False),
+        pytest.param("postgres", False, marks=pytest.mark.soak),
+        pytest.param("sqlite", True, marks=pytest.mark.soak),
+    ],
+)
 def test_a_job_of_an_older_version_goes_on_or_fails_and_never_hangs(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str, adopted: bool
 ) -> None:

@@ -9,6 +9,7 @@ lines of several processes can be compared.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import resource
@@ -134,6 +135,8 @@ async def run(plan: dict[str, Any]) -> None:
     engine = DbosEngine(DbosSettings(**settings))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    # A test that hangs may ask what for: threads at SIGUSR1, tasks at SIGUSR2.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _show_tasks)
     await engine.start(bodies(Path(plan["folder"])))
     print("ready", flush=True)
     for job in plan.get("jobs", []):
@@ -156,5 +159,11 @@ async def run(plan: dict[str, Any]) -> None:
     await engine.stop()
 
 
+def _show_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+
+
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     asyncio.run(run(json.loads(sys.argv[1])))

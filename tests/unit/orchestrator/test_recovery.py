@@ -95,13 +95,15 @@ async def test_a_restart_of_the_database_makes_nobody_dead() -> None:
             await asyncio.to_thread(other.close)
 
 
-async def test_what_this_process_lost_is_begun_again_at_the_second_look(postgres: PostgresServer) -> None:
+async def test_what_this_process_lost_is_begun_again_after_a_while(postgres: PostgresServer) -> None:
     engine = Recorder(Strays(runs=frozenset({"job_a.000"})))
-    reaper = Reaper(engine, postgres.new_database(), "me", version="v1", dead_after_s=2)
+    reaper = Reaper(engine, postgres.new_database(), "me", version="v1", dead_after_s=1)
     await reaper.hold()
     try:
         await reaper.look()
+        await reaper.look()
         assert engine.recovered == [], "it may just be beginning"
+        await asyncio.sleep(0.5)
         await reaper.look()
         assert engine.recovered == ["job_a.000"]
     finally:
