@@ -137,7 +137,8 @@ async def test_what_is_described_is_what_the_services_have(door: Door) -> None:
         "compositor": ["h264"],
         "background": ["keep"],
     }
-    cards = read_models(ServiceSettings.load({"data": str(door.folder.path)}).model_repository)
+    repository = ServiceSettings.load({"data": str(door.folder.path)}).model_repository
+    cards = read_models(repository)
     assert set(stages["detector"]) == set(DETECTORS)
     for name, known in DETECTORS.items():
         shown = stages["detector"][name]
@@ -150,6 +151,9 @@ async def test_what_is_described_is_what_the_services_have(door: Door) -> None:
         assert dict(shown.options) == dict(engine.options)
         assert {each.option: tuple(each.values) for each in shown.choices} == dict(engine.choices)
     assert set(stages["segmenter"]) == {model.name for model in matting_models()}
+    for shown in (*stages["detector"].values(), *stages["segmenter"].values()):
+        without = [model for model in shown.models if not (repository / model / "1" / "model.onnx").exists()]
+        assert list(shown.missing) == without
     encode, h264 = EncodeSettings(), stages["compositor"]["h264"]
     assert dict(h264.options) == {
         "container": "mp4",

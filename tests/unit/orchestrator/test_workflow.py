@@ -240,6 +240,27 @@ async def test_services_are_told_what_they_would_do_and_the_report_says_it(store
     assert settings["background"]["blur"] == 0.02
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, {"colour": "source"}),
+        ({"swapper_options": {"colour": "auto"}}, {"colour": "auto"}),
+        ({"swapper": "toy"}, {}),
+    ],
+    ids=["unasked", "asked otherwise", "an engine without the option"],
+)
+async def test_a_drawn_face_keeps_its_colours_unless_asked(
+    store: FolderStore, asked: dict[str, Any], told: dict[str, str]
+) -> None:
+    await store.put_bytes("anna/assets/landmarks", b"\0" * 4)
+    drawn = {**FACE, "landmarks_key": "anna/assets/landmarks", "consent": {"method": 3}}
+    peers = ToyPeers()
+    await run(store, peers, {**SPEC, "identities": [drawn], "engines": asked})
+    assert {tuple(each["engine_options"].items()) for each in peers.of("compositor.RenderSegment")} == {
+        tuple(told.items())
+    }
+
+
 async def test_an_engine_that_is_not_there_fails_the_job_before_anything_is_looked_at(store: FolderStore) -> None:
     peers = ToyPeers()
     with pytest.raises(WorkFailed) as caught:
