@@ -11,11 +11,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 
 from masquerade.v1 import job_pb2
+from masquerade.v1.job_pb2_grpc import JobServiceStub
+from services.common import errors
 from tests.clips import make_clip
+from tests.support.callers import bearer
 from tests.support.cluster import Cluster, cluster, until
 from tests.support.engine_process import executions, most_at_once, overlaps
 from tests.support.postgres import PostgresServer, postgres_server, requires_postgres
@@ -89,6 +93,32 @@ def results(server: PostgresServer, running: Cluster, job: str) -> list[tuple[An
     what = f"""SELECT s.workflow_uuid, s.status, o.output FROM dbos.workflow_status s
                JOIN dbos.workflow_output o USING (workflow_uuid) WHERE s.workflow_uuid LIKE '{job}%' ORDER BY 1"""
     return server.execute(running.environment["MASQUERADE_DATABASE"].rpartition("/")[2], what)
+
+
+async def public_spec(running: Cluster, tenant: str) -> job_pb2.JobSpec:
+    """The same job in a caller's words: the clip is an asset of the tenant."""
+    spec = spec_of(tenant)
+    spec.ClearField("asset_key")
+    spec.asset_id = await running.asset(tenant, "clip")
+    return spec
+
+
+async def key(running: Cluster, tenant: str) -> Any:
+    """What a caller of a tenant shows."""
+    return bearer(await running.key(tenant))
+
+
+async def create(running: Cluster, name: str, request: job_pb2.CreateJobRequest, tenant: str) -> job_pb2.Job:
+    shown = await key(running, tenant)
+    answer: job_pb2.Job = (await running.at(name).outer.CreateJob(request, metadata=shown, timeout=30)).job
+    return answer
+
+
+async def cancel(running: Cluster, job: str, tenant: str) -> bool:
+    """Whether it is cancelled."""
+    request, shown = job_pb2.CancelJobRequest(id=job), await key(running, tenant)
+    answer = (await running.at("o1").outer.CancelJob(request, metadata=shown, timeout=30)).job
+    return bool(answer.state == job_pb2.JOB_STATE_CANCELLED)
 
 
 def holder(server: PostgresServer, running: Cluster, job: str) -> str:
@@ -173,6 +203,84 @@ async def test_jobs_of_two_tenants_survive_a_killed_orchestrator(
     )
     assert set(digests) == {undisturbed}
     assert again <= AT_ONCE, "more was done again than was in flight"
+
+
+async def test_the_same_request_at_two_replicas_at_once_is_one_job(house: Cluster) -> None:
+    spec = await public_spec(house, "berta")
+    for number in range(5):
+        request = job_pb2.CreateJobRequest(request_id=f"twice {number}", spec=spec)
+        asking = [create(house, name, request, "berta") for name in ("o0", "o1", "o0", "o1")]
+        made = await asyncio.gather(*asking)
+        assert len({job.id for job in made}) == 1
+        assert await cancel(house, made[0].id, "berta")
+    other = job_pb2.CreateJobRequest(request_id="twice 0", spec=spec)
+    other.spec.provenance.label = "another one"
+    with pytest.raises(errors.RequestIdReused):
+        await create(house, "o1", other, "berta")
+
+
+async def test_a_watch_goes_on_at_another_replica_and_misses_and_repeats_nothing(house: Cluster) -> None:
+    spec = await public_spec(house, "anna")
+    job = (await create(house, "o0", job_pb2.CreateJobRequest(request_id="watched", spec=spec), "anna")).id
+    seen: list[int] = []
+    state = job_pb2.JOB_STATE_QUEUED
+    for turn in itertools.count():
+        door = house.at(f"o{turn % 2}").outer
+        request = job_pb2.WatchJobRequest(id=job, from_sequence=seen[-1] + 1 if seen else 0)
+        told = 0
+        call = door.WatchJob(request, metadata=await key(house, "anna"), timeout=60)
+        async for answer in call:
+            seen.append(answer.progress.sequence)
+            state = answer.progress.state
+            told += 1
+            if told == 2 and state < job_pb2.JOB_STATE_SUCCEEDED:
+                call.cancel()
+                break
+        if state >= job_pb2.JOB_STATE_SUCCEEDED:
+            break
+    assert turn >= 3, "it was hardly ever cut off"
+    assert state == job_pb2.JOB_STATE_SUCCEEDED
+    assert seen == sorted(set(seen)), "repeated, or out of order"
+    for name in ("o0", "o1"):
+        whole = house.at(name).outer.WatchJob(
+            job_pb2.WatchJobRequest(id=job), metadata=await key(house, "anna"), timeout=30
+        )
+        written = {answer.progress.sequence async for answer in whole}
+        assert len(written) == SEGMENTS + 7, "a place for each segment and each state"
+        assert written <= set(seen), "missed"
+
+
+async def test_watchers_that_never_read_harm_nobody(house: Cluster) -> None:
+    spec = await public_spec(house, "anna")
+    watching = []
+    # Streams of one tenant: as many as it may have.
+    async with grpc.aio.insecure_channel(house.public("o0")) as channel:
+        stub: Any = JobServiceStub(channel)
+        before = house.resident("o0")
+        for number in range(8):
+            request = job_pb2.CreateJobRequest(request_id=f"unread {number}", spec=spec)
+            job = (await create(house, "o0", request, "anna")).id
+            for _ in range(2):
+                watching.append(
+                    stub.WatchJob(job_pb2.WatchJobRequest(id=job), metadata=await key(house, "anna"), timeout=60)
+                )
+                await watching[-1].wait_for_connection()
+            if number:
+                assert await cancel(house, job, "anna")
+        took = []
+        for _ in range(40):
+            begin = time.monotonic()
+            await house.at("o0").outer.ListJobs(
+                job_pb2.ListJobsRequest(), metadata=await key(house, "berta"), timeout=20
+            )
+            took.append(time.monotonic() - begin)
+            await asyncio.sleep(0.05)
+        grown = house.resident("o0") - before
+        for call in watching:
+            call.cancel()
+    print(f"16 unread watches: another tenant's median call {1000 * sorted(took)[20]:.0f} ms, {grown >> 20} MiB")
+    assert sorted(took)[20] < 0.5
+    assert grown < 32 << 20
 
 
 @pytest.mark.soak

@@ -7,7 +7,9 @@ name and has a public door beside the inner one. All the others have the names o
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -24,12 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import psutil
+import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from masquerade.v1 import job_pb2, orchestrator_pb2
 from masquerade.v1.job_pb2_grpc import JobServiceStub
 from masquerade.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from services.common.access import keys
 from services.common.channels import build_channel
+from services.common.records.database import Records, insert_or_ignore
+from services.common.records.tables import assets
 from services.common.store.folder import FolderStore
 from tests.support.processes import MARK, gone_within, marked
 from tests.support.watched_compositor import LOG
@@ -49,6 +56,7 @@ class Cluster:
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     doors: dict[str, Replica] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> FolderStore:
@@ -113,9 +121,56 @@ class Cluster:
         self.processes[name].kill()
         self.processes[name].wait(10)
 
-    def lives(self, name: str) -> bool:
-        """Whether one runs."""
-        return self.processes[name].poll() is None
+    def resident(self, name: str) -> int:
+        """Bytes of memory of one."""
+        return int(psutil.Process(self.processes[name].pid).memory_info().rss)
+
+    @property
+    def secret(self) -> str:
+        """Of this installation."""
+        return self.environment["MASQUERADE_SECRET"]
+
+    async def key(self, tenant: str) -> str:
+        """The text of a tenant's key; one each."""
+        if tenant not in self.keys:
+            async with self._records() as records:
+                made = await keys.make(records, self.secret.encode(), tenant=tenant, actor="test")
+            self.keys[tenant] = made[1]
+        return self.keys[tenant]
+
+    async def asset(self, tenant: str, name: str) -> str:
+        """Id of an object `{tenant}/assets/{name}`, as if it had been uploaded."""
+        stored = await self.store.stat(f"{tenant}/assets/{name}")
+        assert stored is not None
+        digest = base64.b32encode(hashlib.sha256(stored.key.encode()).digest())[:26].decode().lower()
+        row = {
+            "id": f"asset_{digest}",
+            "tenant": tenant,
+            "key": stored.key,
+            "name": name,
+            "size_bytes": stored.bytes,
+            "digest": stored.digest,
+            "number": secrets.randbits(40),
+            "created_ms": 1,
+            "used_ms": time.time_ns() // 1_000_000,
+        }
+
+        def write(connection: sa.Connection) -> None:
+            connection.execute(insert_or_ignore(connection, assets).values(**row))
+
+        async with self._records() as records:
+            await records.write(write)
+        return str(row["id"])
+
+    @contextlib.asynccontextmanager
+    async def _records(self) -> AsyncIterator[Records]:
+        url = self.environment.get("MASQUERADE_DATABASE") or f"sqlite:///{self.folder}/records.sqlite"
+        records = Records(url)
+        await records.open()
+        try:
+            yield records
+        finally:
+            await records.close()
 
     def said(self, name: str) -> str:
         """Last words of one."""
