@@ -84,18 +84,21 @@ class Siblings:
         try:
             yield mine
         finally:
-            for child in children:
-                self._bells.pop(child, None)
+            # A second run of the same parent, after the first was fenced off, may have hung up its own meanwhile.
+            for child, bell in mine.items():
+                if self._bells.get(child) is bell:
+                    del self._bells[child]
 
     @contextlib.contextmanager
     def listening(self, batch: str, receiver: Callable[[JsonObject], object] | None) -> Iterator[None]:
         """Hand a batch's answers to its owner, in order, for as long as the block lasts; then forget the batch."""
-        self._listeners[batch] = InOrder(receiver)
+        mine = self._listeners[batch] = InOrder(receiver)
         try:
             yield
         finally:
-            self._listeners.pop(batch, None)
-            self._broken.pop(batch, None)
+            if self._listeners.get(batch) is mine:
+                del self._listeners[batch]
+                self._broken.pop(batch, None)
 
     def tell(self, batch: str, number: int, answer: JsonObject) -> None:
         """An item of a batch has its answer. Its owner hears of it if it is here."""
