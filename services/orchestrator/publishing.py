@@ -84,23 +84,20 @@ class Publishing:
         failures = []
         for position in positions:
             await check_consent(self._ledger, self._steps.job, attempt)
-            failure = await self._put_into(spec, position, str(result["artifact"]["key"]))
+            failure = await self._put_into(spec, position, result)
             await self._ledger.published(self._steps.job, position, failure)
             failures += [failure] if failure else []
         if failures:
             raise WorkFailed(failures[0])
 
-    async def _put_into(self, spec: JobSpec, position: int, artifact: str) -> Failure | None:
+    async def _put_into(self, spec: JobSpec, position: int, result: Any) -> Failure | None:
         wanted = spec.publish[position]
+        name = wanted.name or f"{self._steps.job}.{spec.container}"
 
         async def put() -> JsonObject:
-            await places.publish(
-                self._store,
-                self._known,
-                place=wanted.place,
-                name=wanted.name or f"{self._steps.job}.{spec.container}",
-                artifact_key=artifact,
-            )
+            # The record second: beside another's file of this name it would speak of what is not there.
+            for each, key in ((name, result["artifact"]["key"]), (f"{name}.json", result["record"]["key"])):
+                await places.publish(self._store, self._known, place=wanted.place, name=each, artifact_key=str(key))
             return {}
 
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from masquerade.v1 import compositor_pb2
+from masquerade.v1 import compositor_pb2, errors_pb2
 from masquerade.v1 import job_pb2 as pb
 from services.common import errors
 from services.common.errors import InvalidSpec
@@ -20,9 +21,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[JobsHouse]:
     """One for the tests of this module."""
-    folder = tmp_path_factory.mktemp("house")
-    async with jobs_house(folder, places={"archive": str(folder)}) as opened:
+    folder = tmp_path_factory.mktemp("checked")
+    (folder / "out").mkdir()
+    async with jobs_house(folder, places={"archive": str(folder / "out")}) as opened:
         yield opened
+
+
+@pytest.fixture
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The place `archive`."""
+    return next(tmp_path_factory.getbasetemp().glob("checked*/out"))
 
 
 async def violations(house: JobsHouse, spec: pb.JobSpec, request: str) -> dict[str, str]:
@@ -106,6 +114,32 @@ async def test_the_door_describes_what_the_services_say(house: JobsHouse) -> Non
         ["archive"],
     )
     assert described.version
+
+
+async def test_a_published_result_has_its_record_beside_it(house: JobsHouse, out: Path) -> None:
+    spec = pb.JobSpec(asset_id=await house.asset(b"published"))
+    spec.publish.add(place="archive", name="there.mp4")
+    spec.publish.add(place="archive")
+    done = await house.ended((await house.create(spec, "published")).id)
+    assert [each.done for each in done.publications] == [True, True]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["there.mp4", "there.mp4.json", f"{done.id}.mp4", f"{done.id}.mp4.json"]
+    )
+    assert (out / "there.mp4.json").read_bytes() == await house.store.get_bytes(done.record.key)
+
+
+async def test_anothers_file_gets_no_record_beside_it(house: JobsHouse, out: Path) -> None:
+    (out / "taken.mp4").write_bytes(b"somebody else's")
+    spec = pb.JobSpec(asset_id=await house.asset(b"taken"))
+    spec.publish.add(place="archive", name="taken.mp4")
+    failed = await house.ended((await house.create(spec, "taken")).id)
+    assert failed.failure.reason == errors_pb2.REASON_PUBLISH_FAILED
+    assert str(out) not in failed.failure.message
+    assert not (out / "taken.mp4.json").exists()
+    (out / "taken.mp4").unlink()
+    await house.ask("RetryJob", pb.RetryJobRequest(id=failed.id))
+    assert (await house.ended(failed.id)).state == pb.JOB_STATE_SUCCEEDED
+    assert (out / "taken.mp4.json").exists()
 
 
 async def test_a_failure_names_the_stage_and_the_frame(house: JobsHouse) -> None:
