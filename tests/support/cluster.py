@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Cluster:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     doors: dict[str, Replica] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Of those that do not listen on a socket named after them."""
 
     @property
     def store(self) -> FolderStore:
@@ -65,7 +67,7 @@ class Cluster:
 
     def target(self, name: str) -> str:
         """Where a process serves the others."""
-        return f"unix:{self.sockets}/{name}"
+        return self.addresses.get(name) or f"unix:{self.sockets}/{name}"
 
     def public(self, name: str) -> str:
         """Where an orchestrator serves other systems."""
@@ -74,13 +76,14 @@ class Cluster:
     def start(self, *names: str) -> None:
         """Start processes; `serving` waits for them."""
         for name in names:
-            is_orchestrator = name not in WORKERS
-            service = "orchestrator" if is_orchestrator else name
+            service = name.rstrip("0123456789")
+            is_orchestrator = service not in WORKERS
+            service = "orchestrator" if is_orchestrator else service
             own = {f"MASQUERADE_{service.upper()}__LISTEN": self.target(name)}
             if is_orchestrator:
                 own["MASQUERADE_ORCHESTRATOR__EXECUTOR"] = name
                 own["MASQUERADE_ORCHESTRATOR__PUBLIC_LISTEN"] = self.public(name)
-            module = "tests.support.watched_compositor" if name == "compositor" else f"services.{service}"
+            module = "tests.support.watched_compositor" if service == "compositor" else f"services.{service}"
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     [sys.executable, "-m", module],
@@ -250,9 +253,22 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def cluster(
-    *, database: str = "", services: Sequence[str], orchestrators: int = 1, **settings: object
+    *,
+    database: str = "",
+    services: Sequence[str],
+    orchestrators: int = 1,
+    addresses: Mapping[str, str] | None = None,
+    **settings: object,
 ) -> AsyncIterator[Cluster]:
-    """A running cluster; `settings` are MASQUERADE_ variables by their names in small letters."""
+    """A running cluster.
+
+    Args:
+        database: of all; unset means files of SQLite.
+        services: which, beside orchestrators; one that has a number at its end is another replica.
+        orchestrators: how many.
+        addresses: where those listen that others do not find by their names.
+        settings: MASQUERADE_ variables by their names in small letters.
+    """
     # Short: the path of a socket has at most 107 letters.
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     names = [*services, *(f"o{number}" for number in range(orchestrators))]
@@ -265,11 +281,11 @@ async def cluster(
         "plane_digests": 1,
         "drain_s": 0,
         "lane_folder": folder / "lane",
-        **{f"{name}_target": f"unix:{folder}/{name}" for name in services},
+        **{f"{name}_target": f"unix:{folder}/{name}" for name in services if name in WORKERS},
         **settings,
     }
     given = {f"MASQUERADE_{name.upper()}": str(value) for name, value in shared.items() if value != ""}
-    running = Cluster(folder, folder, {**own, **given, LOG: str(folder / "log")})
+    running = Cluster(folder, folder, {**own, **given, LOG: str(folder / "log")}, addresses=dict(addresses or {}))
     try:
         running.start(*names)
         await running.serving(*names)
