@@ -10,7 +10,8 @@ def main() -> None:
     try:
         import typer
     except ImportError:
-        sys.exit("DEPENDENCY_MISSING: the command needs typer and rich. pip install 'masquerade[cli]'")
+        print("DEPENDENCY_MISSING: the command needs typer and rich. pip install 'masquerade[cli]'", file=sys.stderr)
+        sys.exit(3)
 
     from masquerade.command.assets import assets
     from masquerade.command.identities import identities
