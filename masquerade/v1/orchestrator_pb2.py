@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from masquerade.v1 import job_pb2 as masquerade_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n masquerade/v1/orchestrator.proto\x12\rmasquerade.v1\x1a\x17masquerade/v1/job.proto\"h\n\rSubmitRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.JobSpec\x12\r\n\x05retry\x18\x04 \x01(\x08\"1\n\x0eSubmitResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job\"\x1a\n\x0c\x46\x65tchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\rFetchResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job\"1\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\":\n\rWatchResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Progress\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x0e\x43\x61ncelResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job2\xad\x02\n\x13OrchestratorService\x12\x45\n\x06Submit\x12\x1c.masquerade.v1.SubmitRequest\x1a\x1d.masquerade.v1.SubmitResponse\x12\x42\n\x05\x46\x65tch\x12\x1b.masquerade.v1.FetchRequest\x1a\x1c.masquerade.v1.FetchResponse\x12\x44\n\x05Watch\x12\x1b.masquerade.v1.WatchRequest\x1a\x1c.masquerade.v1.WatchResponse0\x01\x12\x45\n\x06\x43\x61ncel\x12\x1c.masquerade.v1.CancelRequest\x1a\x1d.masquerade.v1.CancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n masquerade/v1/orchestrator.proto\x12\rmasquerade.v1\x1a\x17masquerade/v1/job.proto\"h\n\rSubmitRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.masquerade.v1.JobSpec\x12\r\n\x05retry\x18\x04 \x01(\x08\"1\n\x0eSubmitResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job\"\x1a\n\x0c\x46\x65tchRequest\x12\n\n\x02id\x18\x01 \x01(\t\"0\n\rFetchResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job\"1\n\x0cWatchRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\":\n\rWatchResponse\x12)\n\x08progress\x18\x01 \x01(\x0b\x32\x17.masquerade.v1.Progress\"\x1b\n\rCancelRequest\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x0e\x43\x61ncelResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.masquerade.v1.Job\"\x1b\n\rDeleteRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteResponse2\xf4\x02\n\x13OrchestratorService\x12\x45\n\x06Submit\x12\x1c.masquerade.v1.SubmitRequest\x1a\x1d.masquerade.v1.SubmitResponse\x12\x42\n\x05\x46\x65tch\x12\x1b.masquerade.v1.FetchRequest\x1a\x1c.masquerade.v1.FetchResponse\x12\x44\n\x05Watch\x12\x1b.masquerade.v1.WatchRequest\x1a\x1c.masquerade.v1.WatchResponse0\x01\x12\x45\n\x06\x43\x61ncel\x12\x1c.masquerade.v1.CancelRequest\x1a\x1d.masquerade.v1.CancelResponse\x12\x45\n\x06\x44\x65lete\x12\x1c.masquerade.v1.DeleteRequest\x1a\x1d.masquerade.v1.DeleteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELREQUEST']._serialized_end=449
   _globals['_CANCELRESPONSE']._serialized_start=451
   _globals['_CANCELRESPONSE']._serialized_end=500
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=503
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=804
+  _globals['_DELETEREQUEST']._serialized_start=502
+  _globals['_DELETEREQUEST']._serialized_end=529
+  _globals['_DELETERESPONSE']._serialized_start=531
+  _globals['_DELETERESPONSE']._serialized_end=547
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=550
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=922
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class OrchestratorServiceStub:
                 request_serializer=masquerade_dot_v1_dot_orchestrator__pb2.CancelRequest.SerializeToString,
                 response_deserializer=masquerade_dot_v1_dot_orchestrator__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.Delete = channel.unary_unary(
+                '/masquerade.v1.OrchestratorService/Delete',
+                request_serializer=masquerade_dot_v1_dot_orchestrator__pb2.DeleteRequest.SerializeToString,
+                response_deserializer=masquerade_dot_v1_dot_orchestrator__pb2.DeleteResponse.FromString,
+                _registered_method=True)
 
 
 class OrchestratorServiceServicer:
@@ -89,6 +94,13 @@ class OrchestratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Delete(self, request, context):
+        """Deletes a job that has ended, with all that belongs to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrchestratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=masquerade_dot_v1_dot_orchestrator__pb2.CancelRequest.FromString,
                     response_serializer=masquerade_dot_v1_dot_orchestrator__pb2.CancelResponse.SerializeToString,
+            ),
+            'Delete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delete,
+                    request_deserializer=masquerade_dot_v1_dot_orchestrator__pb2.DeleteRequest.FromString,
+                    response_serializer=masquerade_dot_v1_dot_orchestrator__pb2.DeleteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class OrchestratorService:
             '/masquerade.v1.OrchestratorService/Cancel',
             masquerade_dot_v1_dot_orchestrator__pb2.CancelRequest.SerializeToString,
             masquerade_dot_v1_dot_orchestrator__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/masquerade.v1.OrchestratorService/Delete',
+            masquerade_dot_v1_dot_orchestrator__pb2.DeleteRequest.SerializeToString,
+            masquerade_dot_v1_dot_orchestrator__pb2.DeleteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class OrchestratorServiceStub:
     """Progress as it happens; a finished job gives its last state and ends."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRequest, _orchestrator_pb2.CancelResponse]
     """Stops a job."""
+    Delete: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRequest, _orchestrator_pb2.DeleteResponse]
+    """Deletes a job that has ended, with all that belongs to it."""
 
 @_typing.type_check_only
 class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
@@ -55,6 +57,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Progress as it happens; a finished job gives its last state and ends."""
     Cancel: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRequest, _orchestrator_pb2.CancelResponse]  # type: ignore[assignment]
     """Stops a job."""
+    Delete: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRequest, _orchestrator_pb2.DeleteResponse]  # type: ignore[assignment]
+    """Deletes a job that has ended, with all that belongs to it."""
 
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs jobs durably. Never touches a pixel: it passes keys."""
@@ -90,5 +94,13 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CancelResponse, _abc.Awaitable[_orchestrator_pb2.CancelResponse]]:
         """Stops a job."""
+
+    @_abc_1.abstractmethod
+    def Delete(
+        self,
+        request: _orchestrator_pb2.DeleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_pb2.DeleteResponse, _abc.Awaitable[_orchestrator_pb2.DeleteResponse]]:
+        """Deletes a job that has ended, with all that belongs to it."""
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

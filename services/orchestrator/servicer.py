@@ -47,3 +47,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Stop a job."""
         view = await self._jobs.cancel(request.id, tenant=None, actor=LOCAL.actor)
         return pb.CancelResponse(job=convert.job(view))
+
+    async def Delete(self, request: pb.DeleteRequest, context: Context) -> pb.DeleteResponse:
+        """Delete a job that has ended."""
+        await self._jobs.delete(request.id, tenant=None, actor=LOCAL.actor)
+        return pb.DeleteResponse()

@@ -19,6 +19,7 @@ from masquerade.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from services.common.error_base import fill
 from services.common.error_table import TABLE
 from services.standalone.assets import Assets
+from services.standalone.clearing import REQUESTS
 from services.standalone.consent import ATTESTED, SELF, SYNTHETIC
 from services.standalone.order import Behind, Face, Order
 from services.standalone.ranges import Range
@@ -101,7 +102,7 @@ def request_id(spec: job_pb2.JobSpec, output: Path) -> str:
     said = hashlib.sha256(spec.SerializeToString(deterministic=True))
     said.update(str(output.absolute()).encode())
     said.update(_sources().encode())
-    return f"command-{said.hexdigest()}"
+    return f"{REQUESTS}{said.hexdigest()}"
 
 
 @functools.cache
@@ -162,6 +163,11 @@ async def submit(channel: grpc.aio.Channel, *, spec: job_pb2.JobSpec, request: s
         orchestrator_pb2.SubmitRequest(tenant=TENANT, request_id=request, spec=spec, retry=True), timeout=FETCH_S
     )
     return Job(stub, answer.job.id, names)
+
+
+async def delete(channel: grpc.aio.Channel, job: str) -> None:
+    """Delete a job that has ended, by its id."""
+    await OrchestratorServiceStub(channel).Delete(orchestrator_pb2.DeleteRequest(id=job), timeout=FETCH_S)
 
 
 def _step(progress: job_pb2.Progress) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,16 +16,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common import child
 from services.common.channels import build_channel
-from services.common.errors import DataFolderBusy, Unavailable
+from services.common.errors import DataFolderBusy, MasqueradeError, Unavailable
 from services.common.lanes.registry import REGIONS
 from services.common.store.objects import ObjectStore
 from services.common.store.opening import open_store
-from services.standalone import door
+from services.standalone import door, jobs
 from services.standalone.clearing import clear
 from services.standalone.data_folder import DataFolder
 from services.standalone.logbook import logged_in
 from services.standalone.mesh import Mesh, running_mesh
 from services.standalone.settings import StandaloneSettings
+
+log = logging.getLogger(__name__)
 
 DOOR_OPENS_S: Final = 60.0
 """So long an owner may take from its lock to its door: it clears, and imports."""
@@ -104,7 +107,6 @@ async def house(
         folder = stack.enter_context(DataFolder(settings.data))
         if first_port is None:
             stack.enter_context(logged_in(folder.path, level=settings.log_level))
-        await asyncio.to_thread(clear, folder, older_than_s=settings.kept_hours * 3600)
         stack.callback(REGIONS.close)
         stack.push_async_callback(asyncio.to_thread, child.close_nursery)
         own = {**flags, "drain_s": settings.drain_s}
@@ -112,6 +114,8 @@ async def house(
             running_mesh(folder, settings, flags=own, first_port=first_port, public=public)
         )
         stack.enter_context(door.opened(folder.path, mesh.targets, mesh.public))
+        clearing = asyncio.create_task(_cleared(mesh, older_than_s=settings.kept_hours * 3600))
+        stack.push_async_callback(_ended, clearing)
         try:
             yield mesh
         finally:
@@ -182,6 +186,30 @@ async def _visit(found: door.Door, settings: StandaloneSettings) -> AsyncIterato
         store = open_store(settings)
         stack.push_async_callback(store.close)
         yield Visit(channels, store, folder)
+
+
+async def _cleared(mesh: Mesh, *, older_than_s: float) -> None:
+    """Clear beside the work; what is not cleared now is the next command's."""
+    try:
+        await mesh.warmed()
+        count = await clear(
+            mesh.folder,
+            mesh.records,
+            mesh.store,
+            tenant=jobs.TENANT,
+            older_than_s=older_than_s,
+            delete=lambda job: jobs.delete(mesh.channels["orchestrator"], job),
+        )
+    except (MasqueradeError, OSError):
+        log.exception("old jobs were not cleared")
+    else:
+        if count:
+            log.info("old jobs and inputs were cleared", extra={"fields": {"count": count}})
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _alone(folder: DataFolder, say: Say | None) -> None:
