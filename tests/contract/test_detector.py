@@ -269,6 +269,33 @@ async def test_portraits_become_an_identity(house: House) -> None:
     assert answer.quality[0].face_width_px == pytest.approx(260, abs=6)
 
 
+async def test_a_timeline_names_the_models_of_the_detector_that_looked(indexed: House) -> None:
+    segments, answers = await indexed.analysed([0, FRAMES], "named")
+    linked = {}
+    for name in ("", "blazeface", "scrfd"):
+        request = pb.LinkRequest(
+            index_key=INDEX,
+            segments=segments,
+            observations=[answer.observations for answer in answers],
+            output_key=f"t/jobs/j/link/{name or 'unsaid'}",
+            detector=name,
+        )
+        response = await indexed.stub.Link(request)
+        linked[name] = read_timeline(await indexed.store.get_bytes(response.timeline.key)).made_by
+    assert linked[""] == linked["blazeface"]
+    assert "scrfd_10g" in linked["scrfd"]
+    assert "scrfd_10g" not in linked[""]
+    request.detector = "none such"
+    with pytest.raises(UnknownModel):
+        await indexed.stub.Link(request)
+
+
+async def test_the_detectors_are_listed_with_what_is_done_where_nothing_is_said(house: House) -> None:
+    listed = await house.stub.ListDetectors(pb.ListDetectorsRequest())
+    assert [(each.name, each.is_default) for each in listed.detectors] == [("blazeface", True), ("scrfd", False)]
+    assert listed.max_faces == DetectorSettings.model_fields["max_faces"].default
+
+
 async def test_a_drawn_portrait_needs_no_detector(house: House) -> None:
     await house.store.put_bytes("t/assets/a", png())
     portrait = pb.Portrait(
