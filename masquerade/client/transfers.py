@@ -40,30 +40,41 @@ async def upload(
     """
     try:
         digest, size = await _digest(path)
+        name = name or path.name
+        begin = asset_pb2.UploadBegin(name=name, upload_id=upload_id or _upload_id(name, digest), size_bytes=size)
+        return await _stored(calls, path, begin, digest, advance)
     except OSError as error:
         raise ClientError(
             "INPUT_MISSING", f"{path} cannot be read ({error.strerror})", remedy="look at the path and its rights"
         ) from error
-    name = name or path.name
-    begin = asset_pb2.UploadBegin(name=name, upload_id=upload_id or _upload_id(name, digest), size_bytes=size)
+
+
+async def _stored(
+    calls: Calls, path: Path, begin: asset_pb2.UploadBegin, digest: str, advance: Advance | None
+) -> asset_pb2.Asset:
+    """The asset, once all of the file is there; goes on at the last confirmed byte when the connection breaks."""
     stub: Any = AssetServiceStub(calls.channel)
     patience = Patience()
     confirmed = 0
     while True:
         try:
-            asked = await calls.send(stub.UploadAsset, _only(begin))
-            if asked.HasField("asset"):
-                return _told(asked.asset, size, advance)
-            patience.reached()
-            if asked.confirmed_bytes > confirmed:
-                patience.moved()
-            confirmed = asked.confirmed_bytes
-            answer = await calls.send(stub.UploadAsset, _steps(path, begin, digest, confirmed, advance))
+            answer = await calls.send(stub.UploadAsset, _only(begin))
+            if not answer.HasField("asset"):
+                patience.reached()
+                if answer.confirmed_bytes > confirmed:
+                    patience.moved()
+                confirmed = answer.confirmed_bytes
+                answer = await calls.send(stub.UploadAsset, _steps(path, begin, digest, confirmed, advance))
+            break
         except ClientError as error:
             await patience.after(error)
-            continue
-        if answer.HasField("asset"):
-            return _told(answer.asset, size, advance)
+    if not answer.HasField("asset"):
+        raise ClientError("ANSWER_MISMATCH", "the mesh has all bytes and names no asset", remedy="try again")
+    if advance is not None:
+        advance(begin.size_bytes, begin.size_bytes)
+    asset = answer.asset
+    assert isinstance(asset, asset_pb2.Asset)
+    return asset
 
 
 async def download(calls: Calls, identifier: str, path: Path, *, digest: str | None, advance: Advance | None) -> Path:
@@ -165,9 +176,3 @@ async def _steps(
             if advance is not None:
                 advance(offset, begin.size_bytes)
     yield asset_pb2.UploadAssetRequest(finish=asset_pb2.UploadFinish(digest=digest))
-
-
-def _told(asset: asset_pb2.Asset, size: int, advance: Advance | None) -> asset_pb2.Asset:
-    if advance is not None:
-        advance(size, size)
-    return asset

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import pytest_asyncio
@@ -102,6 +103,21 @@ async def test_another_client_takes_up_what_one_has_left(house: PublicHouse, tmp
         assert told[-1] == 48 * MiB
     async with AsyncClient(house.target, key=key) as third:
         assert (await third.assets.upload(path)).id == asset.id
+
+
+async def test_a_file_that_changes_on_its_way_is_not_stored(client: AsyncClient, tmp_path: Path) -> None:
+    for change in (lambda file: file.truncate(2 * MiB), lambda file: file.write(b"another beginning")):
+        path = some_file(tmp_path / "clip.mp4", 4 * MiB, seed=5)
+
+        def changes(done: int, total: int, change: Callable[[BinaryIO], int] = change) -> None:
+            with (tmp_path / "clip.mp4").open("r+b") as file:
+                file.seek(3 * MiB)
+                change(file)
+
+        with pytest.raises(ClientError) as caught:
+            await client.assets.upload(path, advance=changes)
+        assert caught.value.reason == "UPLOAD_CONFLICT"
+    assert await one_asset(client) == []
 
 
 async def test_a_download_goes_on_where_the_line_broke(house: PublicHouse, client: AsyncClient, tmp_path: Path) -> None:
@@ -258,6 +274,20 @@ async def test_tls_with_a_private_authority(tmp_path: Path) -> None:
             with pytest.raises(ClientError) as caught:
                 await distrustful.assets.get(asset.id)
         assert caught.value.reason == "UNAVAILABLE"
+
+
+async def test_a_certificate_of_the_callers_own(tmp_path: Path) -> None:
+    papers = Papers(tmp_path / "papers")
+    flags = {**papers.public, "tls_client_ca": str(papers.ca_file)}
+    async with public_house(tmp_path / "house", has_jobs=False, **flags) as house:
+        key = await house.key()
+        shown = {"certificate": papers.certificate, "private_key": papers.key}
+        async with AsyncClient(access=Access.find(house.target, key=key, ca=papers.ca_file, **shown)) as client:
+            assert await one_asset(client) == []
+        async with AsyncClient(access=Access.find(house.target, key=key, ca=papers.ca_file)) as stranger:
+            with pytest.raises(ClientError) as caught:
+                await one_asset(stranger)
+            assert caught.value.reason == "UNAVAILABLE"
 
 
 # Jobs

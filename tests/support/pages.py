@@ -67,7 +67,12 @@ class Reader:
         (programs / "masquerade").chmod(0o755)
         own = {name: value for name, value in os.environ.items() if not name.startswith("MASQUERADE_")}
         path = [str(programs), str(FOLDER / "node_modules/.bin"), str(Path(node_program()).parent), own["PATH"]]
-        self.environment = own | {"PATH": os.pathsep.join(path), "XDG_DATA_HOME": str(folder / "share")}
+        self.environment = own | {
+            "PATH": os.pathsep.join(path),
+            "XDG_DATA_HOME": str(folder / "share"),
+            # Where a page names no address it means that of a mesh which nobody told where to listen.
+            "MASQUERADE_ENDPOINT": self.public,
+        }
         (folder / "protos").symlink_to(ROOT / "protos")
         (folder / "node_modules").symlink_to(FOLDER / "node_modules")
 
