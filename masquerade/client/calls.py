@@ -26,6 +26,9 @@ _GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
 """How a stream ends that neither side wanted to end: the connection broke, the server stopped, or the server gives no
 stream more time than this. We set no deadline and cancel none that we wait for."""
 
+_WRITE_FAILED: Final = "Internal error from Core"
+"""What gRPC for Python makes of the status, whatever it was, when a stream ends while a message is written to it."""
+
 _LATER: Final = frozenset({"RATE_LIMITED", "OVERLOADED"})
 """Reasons that only mean `not so fast`. A quota that is used up is for people to look at."""
 
@@ -93,6 +96,9 @@ class Calls:
                     await call.done_writing()
             return await call
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _WRITE_FAILED:
+                broken = grpc.StatusCode.UNAVAILABLE
+                raise ClientError(broken.name, "the connection broke while a file was sent", code=broken) from None
             raise from_rpc_error(error) from None
         finally:
             call.cancel()
