@@ -24,6 +24,7 @@ from tests.support.callers import bearer
 from tests.support.cluster import Cluster, cluster, until
 from tests.support.engine_process import executions, most_at_once, overlaps
 from tests.support.postgres import PostgresServer, postgres_server, requires_postgres
+from tests.support.watched_compositor import POISON, SLOW
 
 pytestmark = [requires_postgres, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -435,3 +436,36 @@ async def test_the_late_writes_of_a_worker_that_slept_change_nothing(clip: Path,
         await asyncio.sleep(2)
         assert objects(running, job) == stored, "a late writer changed what was stored"
         print(f"a worker slept: the job ended {waited_s:.0f} s later; late writes changed nothing")
+
+
+@pytest.mark.soak
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="a step gives up after six tries in 15 s, whoever killed its worker: what is beside a poison fails with it",
+)
+async def test_a_segment_that_kills_its_worker_is_given_up_and_a_slow_one_beside_it_is_not(clip: Path) -> None:
+    async with cluster(services=("ingest", "compositor"), orchestrator__segments_at_once=4) as running:
+        await _put(running, clip)
+
+        async def nurse() -> None:
+            """As a cluster does: whoever dies is started again."""
+            while True:
+                if not running.lives("compositor"):
+                    running.start("compositor")
+                await asyncio.sleep(0.1)
+
+        nursing = asyncio.create_task(nurse())
+        try:
+            door = running.at("o0")
+            slow, poison = spec_of("anna", segments=1), spec_of("berta", segments=1)
+            slow.provenance.label, poison.provenance.label = SLOW, POISON
+            innocent = await door.submit(slow, "slow", tenant="anna")
+            guilty = await door.submit(poison, "poison", tenant="berta")
+            ends = await asyncio.gather(door.ended(guilty, seconds=100), door.ended(innocent, seconds=100))
+        finally:
+            nursing.cancel()
+        tries = {job: sum(each.job == job for each in executions(running.folder)) for job in (guilty, innocent)}
+        print(f"poison: {tries[guilty]} tries, {ends[0].failure.message}; beside it {tries[innocent]} tries")
+        assert ends[0].state == job_pb2.JOB_STATE_FAILED
+        assert ends[1].state == job_pb2.JOB_STATE_SUCCEEDED, ends[1].failure

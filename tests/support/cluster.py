@@ -124,6 +124,10 @@ class Cluster:
         self.processes[name].kill()
         self.processes[name].wait(10)
 
+    def lives(self, name: str) -> bool:
+        """Whether one runs."""
+        return self.processes[name].poll() is None
+
     def resident(self, name: str) -> int:
         """Bytes of memory of one."""
         return int(psutil.Process(self.processes[name].pid).memory_info().rss)

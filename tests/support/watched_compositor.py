@@ -2,11 +2,15 @@
 
 It is the service itself. Each segment that is rendered, and not found, leaves two lines in the file that WATCHED_LOG
 names, in the form that `engine_process` reads: when it began, and when it ended or was called off.
+
+A job whose label says so is poison: each of its segments kills the process. Another may take its time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import time
 from typing import Any
 
@@ -16,6 +20,7 @@ from services.compositor.rendering import Renderer, RenderOrder
 from services.compositor.settings import CompositorSettings
 
 LOG = "WATCHED_LOG"
+POISON, SLOW, SLOW_S = "kills who renders it", "takes its time", 10.0
 
 
 class WatchedRenderer(Renderer):
@@ -24,7 +29,11 @@ class WatchedRenderer(Renderer):
     async def _render(self, order: RenderOrder, *others: Any) -> Any:
         _, _, job, _, name = order.output_key.split("/")
         _note("began", job, name)
+        if order.label == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
         try:
+            if order.label == SLOW:
+                await asyncio.sleep(SLOW_S)
             rendered = await super()._render(order, *others)
         except BaseException:
             _note("stopped", job, name)
