@@ -56,7 +56,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         pytest.skip("the Node packages are not installed: make node")
     folder = tmp_path_factory.mktemp("up")
     clip = make_clip(folder / "clip.mp4", frames=12)
-    # The public upload comes with the next version; until then a client's file is put where the store keeps it.
+    # The doors between services know keys of objects alone: the clip is put where the store keeps them.
     key = "local/assets/clip"
     program = (
         "import asyncio, sys; from pathlib import Path; from services.common.store.folder import FolderStore; "

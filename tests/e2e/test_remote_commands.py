@@ -29,6 +29,7 @@ from tests.support.starter_models import require_weights
 
 FRAMES = 24
 CALL_S = 60
+STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ID = re.compile(r"(job|asset|idn)_[a-z2-7]{26}")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -109,7 +110,7 @@ class Shell:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "services.standalone", *map(str, arguments)],
             cwd=self.folder,
-            env=self.environment(TERM="dumb"),
+            env=self.environment(TERM="xterm"),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -125,7 +126,7 @@ class Shell:
         finally:
             os.close(ours)
             assert process.wait(CALL_S) == 0, said.decode()
-        return said.decode().splitlines()
+        return STYLE.sub("", said.decode()).splitlines()
 
     def environment(self, **more: str) -> dict[str, str]:
         """Without anything that says how wide a terminal is."""

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRINTED = "127.0.0.1:50050"
 """Address in pages; the test's own takes its place."""
 
-START_S, BLOCK_S, STOP_S = 60, 110, 30
+START_S, BLOCK_S, STOP_S = 90, 200, 30
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"// (\w+\.mjs)\n")
 
