@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -159,3 +161,23 @@ def test_sizes_are_for_people() -> None:
     assert [options.size(n) for n in (0, 1023, 1024, 5 << 30, 5000 << 30)] == [
         *("0 B", "1023 B", "1.0 KiB", "5.0 GiB", "5000.0 GiB")
     ]
+
+
+def test_who_interrupts_while_a_long_file_is_read_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    with path.open("wb") as file:
+        file.truncate(64 << 30)  # Holes: nothing is on the disk.
+    command = [sys.executable, "-m", "masquerade.command", "assets", "put", str(path), "--endpoint", "127.0.0.1:1"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        opened, until = Path(f"/proc/{process.pid}/fd"), time.monotonic() + 20
+        while path not in [each.resolve() for each in opened.iterdir()]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=8)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out) == (130, "")
+    assert err == "CANCELLED: it was interrupted. the same command again goes on\n"
