@@ -37,7 +37,7 @@ def is_rendering(running: Cluster, job: str, finished: int) -> bool:
     return len(running.rendered(job)) >= finished and running.rendering()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 async def test_services_with_models_that_are_killed_in_the_middle_of_a_segment_cost_that_segment(
     tmp_path: Path,
