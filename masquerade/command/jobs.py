@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -235,7 +236,7 @@ def fetch(
 ) -> None:
     """Fetch the result of a job; waits for its end."""
     with told_in_a_line(left=GOES_ON), options.client(endpoint, key_file, ca) as client:
-        ended = client.jobs.wait(job)
+        ended = _with_result(client, job)
         for reference, path in ((ended.report, report), (ended.record, record)):
             if path is not None:
                 print(client.assets.download(reference.key, path, digest=reference.digest or None))
@@ -281,6 +282,19 @@ def _stay(client: Client, job: Job, *, watch: bool, output: Path | None, as_json
     ended = watched(client, job.id, from_sequence=0, as_json=as_json)
     if output is not None:
         _fetch(client, ended, output)
+
+
+def _with_result(client: Client, job: str) -> Job:
+    """The job once it has ended; one that only could not be published has its result."""
+    from masquerade.client import JobFailed
+
+    try:
+        return client.jobs.wait(job)
+    except JobFailed as failed:
+        if not failed.job.artifact.key:
+            raise
+        print(f"note: {failed.text}", file=sys.stderr)
+        return failed.job
 
 
 def _fetch(client: Client, job: Job, output: Path) -> None:

@@ -35,8 +35,8 @@ CALLERS: dict[str, Explanation] = {
         Code.ALREADY_EXISTS,
     ),
     "JOB_STATE_FORBIDS": refused(
-        "the job[ {job}] is {state|in a state} in which it cannot be {what|changed}",
-        "look at its state first: what runs is cancelled before it is deleted or tried again",
+        "the job[ {job}][ ({state})] cannot be {what|changed}[: {detail}]",
+        "look at it with `masquerade jobs show`; what runs is cancelled before it is deleted or tried again",
         Code.FAILED_PRECONDITION,
     ),
     "ASSET_NOT_FOUND": refused(

@@ -55,7 +55,13 @@ class Requests:
 
         async def accept() -> JobView:
             if row.state is not JobState.SUCCEEDED or not (row.result or {}).get("timeline_object"):
-                raise JobStateForbids(job=source, state=row.state.name.lower(), what="rendered again")
+                raise JobStateForbids(
+                    job=source,
+                    state=row.state.name.lower(),
+                    what="rendered again",
+                    detail="it has no Timeline, because no face was looked for or it did not succeed",
+                    remedy="submit the video as a new job",
+                )
             return await self._accept(asked, caller, request_id, row)
 
         return await self._audited(caller, request_id, accept)
