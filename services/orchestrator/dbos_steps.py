@@ -16,13 +16,12 @@ from services.orchestrator.dbos_rows import ENDED, outside, work_failed
 from services.orchestrator.dbos_setup import SEGMENTS
 from services.orchestrator.engine import Body, JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.patience import with_patience
 from services.orchestrator.quarantine import Quarantine
 from services.orchestrator.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
-MOST_TRIES = 6
-FIRST_PAUSE_S = 0.5
 PROGRESS: Final = "progress"
 MOST_CHILDREN: Final = 200
 """A body is replayed from its beginning, two rows a child: on PostgreSQL ten seconds for five hundred of them. Above
@@ -84,7 +83,7 @@ class DbosSteps:
         """Do a step once, or answer what it answered before."""
 
         async def attempt() -> JsonObject:
-            return await _with_patience(name, step)
+            return await with_patience(name, step)
 
         try:
             # Preemptible: cancelling the job cancels the call in flight, and with it the peer's work.
@@ -250,25 +249,6 @@ async def _call_off(batch: str) -> None:
     )
     if ids := [row.workflow_id for row in waiting if row.workflow_id.startswith(f"{batch}.")]:
         await DBOS.cancel_workflows_async(ids)
-
-
-async def _with_patience(name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
-    """Repeat a step whose peer is away or full; everything else fails at once.
-
-    Not DBOS's own retries: when those are used up it raises an error of its own, and the reason is lost.
-    """
-    pause_s = FIRST_PAUSE_S
-    for attempt in range(1, MOST_TRIES + 1):
-        try:
-            return await step()
-        except Exception as error:
-            failure = Failure.of(error, stage=name)
-            if not failure.is_retryable or attempt == MOST_TRIES:
-                raise WorkFailed(failure) from error
-            log.warning("step failed, trying again", extra={"step": name, "attempt": attempt, "reason": failure.reason})
-        await asyncio.sleep(pause_s)
-        pause_s *= 2
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _first(failures: Sequence[Failure]) -> Failure:

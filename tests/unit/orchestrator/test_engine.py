@@ -27,7 +27,7 @@ from dbos._schemas.system_database import SystemSchema
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from services.common.errors import DependencyMissing, InvalidSpec, NoFaceInPortrait, Unavailable
-from services.orchestrator import dbos_steps, dbos_takeover
+from services.orchestrator import dbos_steps, dbos_takeover, patience
 from services.orchestrator.dbos_setup import SEGMENTS, prepare_sqlite
 from services.orchestrator.engine import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
 from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
@@ -159,7 +159,7 @@ async def test_a_failed_job_is_tried_once_more_under_the_same_id(open_engine: Op
 async def test_a_peer_that_is_away_is_asked_again_and_a_wrong_request_is_not(
     open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dbos_steps, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.01)
     asked: list[str] = []
 
     async def body(steps: Steps, spec: JsonObject) -> JsonObject:
