@@ -39,6 +39,10 @@ _RETRY: Final = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 
+_CONDUCTORS: Final = [{"service": "masquerade.v1.CompositorService"}, {"service": "masquerade.v1.DetectorService"}]
+"""Their calls are steps of jobs, which are repeated by who keeps the job: it must see each call that broke off, because
+the one that kills its service is found by counting."""
+
 
 def build_channel(
     target: str,
@@ -61,7 +65,7 @@ def build_channel(
     """
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if is_retried:
-        config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY}]
+        config["methodConfig"] = [{"name": [{}], "retryPolicy": _RETRY}, {"name": _CONDUCTORS}]
         config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
     if health_of:
         config["healthCheckConfig"] = {"serviceName": health_of}

@@ -16,7 +16,6 @@ from services.orchestrator.dbos_rows import ENDED, outside, work_failed
 from services.orchestrator.dbos_setup import SEGMENTS
 from services.orchestrator.engine import Body, JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
-from services.orchestrator.patience import with_patience
 from services.orchestrator.quarantine import Quarantine
 from services.orchestrator.siblings import Siblings
 
@@ -83,7 +82,7 @@ class DbosSteps:
         """Do a step once, or answer what it answered before."""
 
         async def attempt() -> JsonObject:
-            return await with_patience(name, step)
+            return await self._house.siblings.patience.bear(name, step)
 
         try:
             # Preemptible: cancelling the job cancels the call in flight, and with it the peer's work.

@@ -5,52 +5,108 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from services.orchestrator.engine import JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
+from services.orchestrator.solitude import Solitude
 
 log = logging.getLogger(__name__)
 
 MOST_TRIES = 6
-"""Calls that reached a peer and failed on the way; a request that kills its peer must not do so for ever."""
+"""Calls that a peer refused for now."""
+
+BREAKS_BESIDE_OTHERS, BREAKS_ALONE = 3, 2
+"""Calls that broke off because their peer died: first beside others, of which one may be to blame, then alone."""
 
 AWAY_S = 120.0
 """So long a peer that cannot be reached is waited for, beside the tries: a pod that moves to another node takes more
 than a minute, and nothing was begun that could be done twice."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-_NOT_REACHED = "failed to connect"
-"""In gRPC's own words of a peer to which there is no connection; a call that broke off says something else."""
+_NOT_REACHED = ("failed to connect", "connections to all backends failing")
+"""gRPC's own words of a peer to which there is no connection; a call that broke off says something else."""
 
 
-async def with_patience(name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
-    """Repeat a step whose peer is away or full; everything else fails at once.
+@dataclass(slots=True)
+class _Bearing:
+    """What a step has borne so far."""
 
-    Not DBOS's own retries: when those are used up it raises an error of its own, and the reason is lost.
+    refused: int = 0
+    broken: int = 0
+    away_since: float | None = None
 
-    Raises:
-        WorkFailed: it failed, or patience is at its end.
-    """
-    pause_s, tries, away_since = FIRST_PAUSE_S, 0, 0.0
-    while True:
-        try:
-            return await step()
-        except Exception as error:
-            failure = Failure.of(error, stage=name)
-            is_away = failure.reason == "UNAVAILABLE" and _NOT_REACHED in failure.fields.get("detail", "")
-            away_since = (away_since or time.monotonic()) if is_away else 0.0
-            tries += not is_away
-            is_over = time.monotonic() - away_since >= AWAY_S if is_away else tries >= MOST_TRIES
-            if not failure.is_retryable or is_over:
-                raise WorkFailed(_for_callers(failure)) from error
-            log.warning(
-                "step failed, trying again",
-                extra={"step": name, "attempt": tries, "reason": failure.reason, "fields": failure.fields},
-            )
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it was there so often when its peer died that it had better be alone."""
+        return self.broken >= BREAKS_BESIDE_OTHERS
+
+    @property
+    def is_killer(self) -> bool:
+        """Whether its peer died of it also when nothing else was there."""
+        return self.broken >= BREAKS_BESIDE_OTHERS + BREAKS_ALONE
+
+    def bears(self, failure: Failure) -> bool:
+        """Whether to try once more after this failure."""
+        if not failure.is_retryable:
+            return False
+        detail = failure.fields.get("detail", "")
+        if failure.reason == "RUNTIME_UNAVAILABLE" or any(words in detail for words in _NOT_REACHED):
+            self.away_since = self.away_since or time.monotonic()
+            return time.monotonic() - self.away_since < AWAY_S
+        self.away_since = None
+        if failure.reason == "UNAVAILABLE":
+            self.broken += 1
+            return not self.is_killer
+        self.refused += 1
+        return self.refused < MOST_TRIES
+
+
+class Patience:
+    """Repeats steps, for all bodies of a process."""
+
+    def __init__(self) -> None:
+        self._services: defaultdict[str, Solitude] = defaultdict(Solitude)
+
+    async def bear(self, name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
+        """Repeat a step whose peer is away, full or dying; everything else fails at once.
+
+        Not DBOS's own retries: when those are used up it raises an error of its own, and the reason is lost.
+
+        Args:
+            name: `service.Method`, or a word for a step that calls nobody.
+            step: what is done.
+
+        Raises:
+            WorkFailed: it failed, or patience is at its end.
+        """
+        service, dot, _ = name.partition(".")
+        bearing, pause_s = _Bearing(), FIRST_PAUSE_S
+        while True:
+            try:
+                if not dot:
+                    return await step()
+                async with self._services[service].place(alone=bearing.is_suspect):
+                    return await step()
+            except Exception as error:
+                failure = Failure.of(error, stage=name)
+                if not bearing.bears(failure):
+                    raise WorkFailed(_killer(name) if bearing.is_killer else _for_callers(failure)) from error
+                log.warning(
+                    "step failed, trying again",
+                    extra={"step": name, "fields": {**failure.fields, "reason": failure.reason}},
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _killer(name: str) -> Failure:
+    service = name.partition(".")[0]
+    times = BREAKS_BESIDE_OTHERS + BREAKS_ALONE
+    said = f"the {service} died {times} times while it did this, the last {BREAKS_ALONE} times with nothing beside it"
+    return Failure("INTERNAL", {"detail": said}, stage=name)
 
 
 def _for_callers(failure: Failure) -> Failure:

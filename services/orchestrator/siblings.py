@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from services.orchestrator.engine import JsonObject
+from services.orchestrator.patience import Patience
 
 _STOPPED_WITHIN_S = 5.0
 _BROKEN_KEPT = 1000
@@ -45,6 +46,7 @@ class Siblings:
         self._bells: dict[str, asyncio.Event] = {}
         self._broken: dict[str, None] = {}
         self._listeners: dict[str, InOrder] = {}
+        self.patience = Patience()
 
     @contextlib.contextmanager
     def alive(self, workflow: str) -> Iterator[None]:

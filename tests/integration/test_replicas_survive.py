@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 
-from masquerade.v1 import job_pb2, orchestrator_pb2
+from masquerade.v1 import errors_pb2, job_pb2, orchestrator_pb2
 from masquerade.v1.job_pb2_grpc import JobServiceStub
 from services.common import errors
 from tests.clips import make_clip
@@ -437,11 +437,6 @@ async def test_the_late_writes_of_a_worker_that_slept_change_nothing(clip: Path,
 
 
 @pytest.mark.soak
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a step gives up after six tries in 15 s, whoever killed its worker: what is beside a poison fails with it",
-)
 async def test_a_segment_that_kills_its_worker_is_given_up_and_a_slow_one_beside_it_is_not(clip: Path) -> None:
     async with cluster(services=("ingest", "compositor"), orchestrator__segments_at_once=4) as running:
         await _put(running, clip)
@@ -466,4 +461,5 @@ async def test_a_segment_that_kills_its_worker_is_given_up_and_a_slow_one_beside
         tries = {job: sum(each.job == job for each in executions(running.folder)) for job in (guilty, innocent)}
         print(f"poison: {tries[guilty]} tries, {ends[0].failure.message}; beside it {tries[innocent]} tries")
         assert ends[0].state == job_pb2.JOB_STATE_FAILED
+        assert ends[0].failure.reason == errors_pb2.REASON_INTERNAL
         assert ends[1].state == job_pb2.JOB_STATE_SUCCEEDED, ends[1].failure
