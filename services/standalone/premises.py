@@ -106,7 +106,7 @@ async def house(
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(DataFolder(settings.data))
         if first_port is None:
-            stack.enter_context(logged_in(folder.path, level=settings.log_level))
+            stack.enter_context(logged_in(folder.path, level=settings.log_level, days=settings.log_days))
         stack.callback(REGIONS.close)
         stack.push_async_callback(asyncio.to_thread, child.close_nursery)
         own = {**flags, "drain_s": settings.drain_s}

@@ -17,5 +17,8 @@ class StandaloneSettings(ServiceSettings):
     drain_s: float = Field(default=5.0, ge=0)
     """Seconds that running calls get to finish when the command is told to stop; its job goes on another time."""
 
+    log_days: float = Field(default=30.0, gt=0)
+    """Days for which lines stay in the data folder's log."""
+
     kept_hours: float = Field(default=24.0, ge=0)
     """Hours for which inputs and finished segments stay in the data folder after a job was last worked on."""
