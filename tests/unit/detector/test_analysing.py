@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from services.common.errors import AnswerMismatch, ObjectCorrupt
 from services.common.planes import Planes
@@ -83,8 +87,16 @@ async def test_the_number_of_groups_in_flight_changes_nothing() -> None:
     assert equal(one, many)
 
 
+class BusyRuntime(OrangeRuntime):
+    """Takes its time, so that what is asked meanwhile waits, also on a machine whose other core is taken."""
+
+    async def infer(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        await asyncio.sleep(0.03)
+        return await super().infer(model, inputs)
+
+
 async def test_several_groups_share_the_models_batches() -> None:
-    runtime = OrangeRuntime()
+    runtime = BusyRuntime()
     looker = Looker(runtime, Pool(1), most_faces=4, in_flight=1)
     await analyse(video(40), 0, 40, looker=looker)
     sizes = [size for model, size in runtime.batches if model == "facemesh"]
