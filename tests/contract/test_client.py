@@ -215,10 +215,17 @@ async def test_who_has_no_time_to_wait_is_told_how_long_it_would_be(tmp_path: Pa
 
 
 async def test_a_call_ends_at_its_deadline() -> None:
+    serving: set[asyncio.Task[None]] = set()
+
     async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            await reader.read()
-        writer.transport.abort()
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            with contextlib.suppress(OSError):
+                await reader.read()
+        finally:
+            writer.transport.abort()
 
     silent = await asyncio.start_server(says_nothing, "127.0.0.1", 0)
     where = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
@@ -227,8 +234,12 @@ async def test_a_call_ends_at_its_deadline() -> None:
             with pytest.raises(ClientError) as caught:
                 await client.jobs.describe()
         assert caught.value.reason in ("DEADLINE_EXCEEDED", "UNAVAILABLE")
-    # The connection is told that its client has gone.
-    await asyncio.sleep(0.05)
+    # A connection that is left open would be found by another test.
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_nobody_at_the_address_is_said_within_seconds(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class CuttingProxy:
     def __init__(self, target: str) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._cut_down: list[int] = []
         self._cut_up: list[int] = []
@@ -39,6 +40,17 @@ class CuttingProxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def end(self) -> None:
+        """Break all connections, and leave none to be found by the garbage collector in another test."""
+        self.cut()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=10)
+        # What was aborted closes its socket in the loop's next turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     def cut_after(self, *, down: tuple[int, ...] = (), up: tuple[int, ...] = ()) -> None:
         """Break all connections once so many bytes in all have come from the server, or from clients."""
         self._cut_down += [self.down + count for count in down]
@@ -46,14 +58,22 @@ class CuttingProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self.connections += 1
+        self._writers.add(writer)
         host, _, port = self._target.rpartition(":")
         try:
             there, here = await asyncio.open_connection(host, int(port))
-        except OSError:
+        except BaseException as error:
+            self._writers.discard(writer)
             writer.transport.abort()
-            return
-        self._writers |= {writer, here}
+            if isinstance(error, OSError):
+                return
+            raise
+        self._writers.add(here)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._hand_on(reader, here, is_up=True))
@@ -91,6 +111,6 @@ async def cutting_proxy(target: str) -> AsyncIterator[CuttingProxy]:
         yield proxy
     finally:
         server.close()
-        proxy.cut()
+        await proxy.end()
         async with asyncio.timeout(10):
             await server.wait_closed()
