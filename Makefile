@@ -37,7 +37,7 @@ demo: setup ## make a video of a painted mask on a talker before a drawn backgro
 	@$(BIN)/python -m services.standalone demo
 
 test: setup node triton lint ## lint, then all tests; what cannot run here is skipped by name
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20 -m "not soak" $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest --durations=20 -m "not soak" $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed ## ruff, mypy strict, stubs regenerated and compared, contract checked
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
