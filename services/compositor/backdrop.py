@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ class Held:
         self.planes = planes
         self._frame = frame
         self._users = 1
+        self._seen = asyncio.Event()
 
     def share(self) -> Held:
         """One more user."""
@@ -34,8 +36,20 @@ class Held:
     def release(self) -> None:
         """One user less."""
         self._users -= 1
-        if self._users == 0 and self._frame is not None:
+        if self._users:
+            return
+        if self._frame is not None:
             self._frame.release()
+        self._seen.set()
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the last user has looked."""
+        return not self._users
+
+    async def released(self) -> None:
+        """Wait until the last user has looked."""
+        await self._seen.wait()
 
 
 class Still:
@@ -71,6 +85,7 @@ class Moving:
         self._stream: AsyncIterator[DecodedFrame] | None = None
         self._current: Held | None = None
         self._current_number = -1
+        self._shown: list[Held] = []
 
     def number(self, frame: int) -> int:
         """The background's frame that is shown behind a frame of the source."""
@@ -96,13 +111,21 @@ class Moving:
 
     async def close(self) -> None:
         """End the decoding and let go of the frame that is held."""
-        if self._current is not None:
-            self._current.release()
-        self._current, self._current_number, self._stream = None, -1, None
+        self._let_go()
+        self._shown, self._stream = [], None
         await self._open.aclose()
         self._open = AsyncExitStack()
 
+    def _let_go(self) -> None:
+        if self._current is not None:
+            self._current.release()
+        self._current, self._current_number = None, -1
+
     async def _begin(self, frame: int) -> None:
+        self._let_go()
+        # Whoever leaves a stream gives all its memory back, and these are frames that are being blended yet.
+        for held in self._shown:
+            await held.released()
         await self.close()
         ahead = self._numbers[frame - self._first :]
         last = next((at for at in range(1, len(ahead)) if ahead[at] < ahead[at - 1]), len(ahead))
@@ -113,11 +136,11 @@ class Moving:
     async def _advance(self) -> None:
         assert self._stream is not None
         frame = await anext(self._stream)
-        if self._current is not None:
-            self._current.release()
+        self._let_go()
         if frame.cover is None:
             raise AnswerMismatch(asked=f"background frame {frame.index}", answered="no planes", peer="ingest")
         self._current, self._current_number = Held(frame.cover, frame), frame.index
+        self._shown = [*(held for held in self._shown if not held.is_released), self._current]
 
 
 def _floor(value: Fraction) -> int:

@@ -130,6 +130,25 @@ async def test_a_video_background_runs_by_its_own_clock_and_begins_again(house: 
     assert await house.digests("clip", "split", [0, 8, 16, FRAMES], background=video) == whole
 
 
+async def test_a_background_is_not_written_over_while_it_is_blended(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.add_video("behind", make_clip(tmp_path / "behind.mp4", frames=5, rate=10, size=(64, 48)))
+    video = pb.RenderBackground(
+        kind=pb.BACKGROUND_KIND_VIDEO, asset_key="t/assets/behind", index_key="t/assets/behind.index"
+    )
+
+    def slow(*arguments: Any) -> None:
+        # Meanwhile the background begins again, and is decoded into memory that is free: frame 0 where frame 4 lay.
+        time.sleep(0.2)
+        compose(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.compositor.conveyor.compose", slow)
+        slowly = await house.digests("clip", "slowly", [8, 16], background=video)
+    assert slowly == await house.digests("clip", "quickly", [8, 16], background=video)
+
+
 async def test_a_label_is_drawn_into_every_frame_and_nowhere_else(house: House) -> None:
     plain = await house.planes("clip", "plain", 0, 3)
     labelled = await house.planes("clip", "labelled", 0, 3, label="drawn, not filmed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -103,6 +104,8 @@ class _Background:
     async def cover(self, frames: Range, how: Covering, *, max_bytes: int) -> AsyncIterator[Any]:
         self.asked.append((frames.first, frames.last))
         yield self._frames(frames)
+        # Who leaves the stream gives back whatever frames there are, looked at or not.
+        assert self.held == 0, "the stream was left while a frame of it was being looked at"
 
     async def _frames(self, frames: Range) -> AsyncIterator[Any]:
         for index in range(frames.first, frames.last):
@@ -144,6 +147,23 @@ async def test_a_background_runs_by_its_own_clock_whatever_the_run_is() -> None:
     assert await _shown(moving, Range(13, 22)) == wanted[13:22]
     await moving.close()
     assert peers.held == 0
+
+
+async def test_a_background_that_begins_again_waits_for_those_who_look_at_its_last_frames() -> None:
+    source, video = _index([40 * n for n in range(8)], 320, MS), _index([0, 80], 160, MS)
+    peers = _Background()
+    how = Covering("b", "bi", 2, 2, SD)
+    moving = Moving(peers, how, source=source, video=video, max_bytes=10**6)  # type: ignore[arg-type]
+    await moving.prepare(Range(0, 8))
+    looking = [await moving.at(frame) for frame in range(4)]
+    again = asyncio.create_task(moving.at(4))
+    for held in looking:
+        await asyncio.sleep(0.01)
+        assert not again.done()
+        held.release()
+    (await asyncio.wait_for(again, 5)).release()
+    assert peers.asked == [(0, 2), (0, 2)]
+    await moving.close()
 
 
 def test_a_label_stays_inside_the_frame_however_long_or_small() -> None:
