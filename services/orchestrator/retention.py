@@ -41,6 +41,9 @@ ORPHANS_MS: Final = 24 * 3600 * 1000
 LOOK_FOR_ORPHANS_MS: Final = 6 * 3600 * 1000
 """Looking for them lists the whole store."""
 
+DELETED_WITHIN_S: Final = 60.0
+"""So long a sweep waits for the store with a row in its hands."""
+
 _ORPHAN: Final = "orphan."
 """What names of counters begin with that say when an orphan was seen first."""
 
@@ -158,41 +161,31 @@ class Retention:
     async def _sweep_assets(self) -> int:
         """Assets that nobody used for days, and that no running job and no identity needs."""
         before = events.now_ms() - round(self._rules.uploads_days * _DAY_MS)
+        loop = asyncio.get_running_loop()
 
-        def drop(connection: sa.Connection) -> list[tuple[str, str]]:
-            running = (
-                sa.select(job_assets.c.asset)
-                .join_from(job_assets, jobs, jobs.c.id == job_assets.c.job)
-                .where(jobs.c.state < int(JobState.SUCCEEDED))
+        def drop(connection: sa.Connection, asset: str) -> bool:
+            # It may have been used, or deleted, since it was looked at.
+            unused = sa.and_(assets.c.id == asset, assets.c.used_ms < before)
+            row = connection.execute(sa.delete(assets).where(unused).returning(assets.c.tenant, assets.c.key)).first()
+            if row is None:
+                return False
+            # Inside the transaction: who stores the same bytes in this moment waits for the row, and then sees that
+            # they are gone.
+            asyncio.run_coroutine_threadsafe(self._store.delete(row.key), loop).result(DELETED_WITHIN_S)
+            append(
+                connection, Entry(row.tenant, moving.ORCHESTRATOR, "asset.deleted", asset, details={"why": "unused"})
             )
-            due = connection.execute(
-                sa.select(assets).where(assets.c.used_ms < before, assets.c.id.not_in(running)).limit(AT_ONCE)
-            ).all()
-            tenants = {row.tenant for row in due}
-            needed = {
-                asset
-                for quality in connection.execute(
-                    sa.select(identities.c.quality).where(identities.c.tenant.in_(tenants), identities.c.key != "")
-                ).scalars()
-                for asset in assets_of(quality)
-            }
-            gone = []
-            for row in due:
-                if row.id in needed:
-                    # Looked at again in a while, so that the others' turn comes.
-                    connection.execute(sa.update(assets).where(assets.c.id == row.id).values(used_ms=events.now_ms()))
-                    continue
-                connection.execute(sa.delete(assets).where(assets.c.id == row.id))
-                gone.append((row.tenant, row.key))
-                details = {"why": "unused"}
-                append(connection, Entry(row.tenant, moving.ORCHESTRATOR, "asset.deleted", row.id, details=details))
-            return gone
+            return True
 
+        tried: set[str] = set()
         count = 0
-        while gone := await self._records.write(drop):
-            for _, key in gone:
-                await self._store.delete(key)
-            count += len(gone)
+        while due := set(await self._records.write(partial(_unused_assets, before=before))) - tried:
+            for asset in due:
+                try:
+                    count += await self._records.write(partial(drop, asset=asset))
+                except MasqueradeError as error:
+                    log.warning("could not be swept", extra={"fields": {"asset": asset, "reason": error.reason}})
+            tried |= due
         return count
 
     async def _sweep_orphans(self) -> int:
@@ -222,6 +215,27 @@ class Retention:
 def _rows(connection: sa.Connection, due: sa.ColumnElement[bool]) -> Sequence[JobRow]:
     chosen = sa.select(jobs).where(due).order_by(jobs.c.ended_ms).limit(AT_ONCE)
     return [row_of(row) for row in connection.execute(chosen)]
+
+
+def _unused_assets(connection: sa.Connection, before: int) -> Sequence[str]:
+    """Assets that may go. What an identity needs is put off: looked at again in a while, so that others' turn comes."""
+    running = (
+        sa.select(job_assets.c.asset)
+        .join_from(job_assets, jobs, jobs.c.id == job_assets.c.job)
+        .where(jobs.c.state < int(JobState.SUCCEEDED))
+    )
+    is_due = sa.and_(assets.c.used_ms < before, assets.c.id.not_in(running))
+    while due := connection.execute(sa.select(assets.c.id, assets.c.tenant).where(is_due).limit(AT_ONCE)).all():
+        tenants = {row.tenant for row in due}
+        qualities = sa.select(identities.c.quality).where(identities.c.tenant.in_(tenants), identities.c.key != "")
+        needed = {asset for quality in connection.execute(qualities).scalars() for asset in assets_of(quality)}
+        needed &= {row.id for row in due}
+        if needed:
+            put_off = sa.update(assets).where(assets.c.id.in_(needed))
+            connection.execute(put_off.values(used_ms=events.now_ms()))
+        if len(needed) < len(due):
+            return [row.id for row in due if row.id not in needed]
+    return []
 
 
 def _tenants(connection: sa.Connection) -> list[str]:

@@ -56,6 +56,16 @@ async def cancelled(house: Wired, job: str) -> pb.Job:
     return answer
 
 
+async def stands_at(house: Wired, job: str, reached: asyncio.Event) -> None:
+    """Wait until a held conductor was asked; says where the job is if it never was."""
+    try:
+        async with asyncio.timeout(15):
+            await reached.wait()
+    except TimeoutError:
+        last = house.toys.asked[-1][0] if house.toys.asked else "nobody"
+        raise AssertionError(f"{last} was asked last, and now: {await house.jobs.get(job)}") from None
+
+
 async def swept(house: Wired, job: str) -> bool:
     """Whether nothing of a job is left, some sweeps later."""
     deadline = time.monotonic() + 10
@@ -74,7 +84,7 @@ async def test_a_job_that_is_cancelled_stops_its_conductor_and_leaves_no_orphan(
         house.toys.cancelled.clear()
         spec, _ = await faced(house.jobs, f"{rpc} {attempt}".encode())
         job = (await house.jobs.create(spec, f"{rpc} {attempt}")).id
-        await asyncio.wait_for(reached.wait(), 15)
+        await stands_at(house, job, reached)
         assert (await house.jobs.get(job)).state == STAGES[rpc]
         begun = time.monotonic()
         answering = asyncio.create_task(cancelled(house, job))
@@ -96,7 +106,7 @@ async def test_a_job_that_is_cancelled_stops_its_conductor_and_leaves_no_orphan(
 async def test_a_job_that_waits_is_cancelled_before_anybody_is_asked(house: Wired) -> None:
     reached = house.toys.hold("ingest.Index")
     first = (await house.jobs.create((await faced(house.jobs, b"first"))[0], "first")).id
-    await asyncio.wait_for(reached.wait(), 15)
+    await stands_at(house, first, reached)
     asked = len(house.toys.asked)
     waiting = (await house.jobs.create((await faced(house.jobs, b"waiting"))[0], "waiting")).id
     assert (await house.jobs.get(waiting)).state == pb.JOB_STATE_QUEUED

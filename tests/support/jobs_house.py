@@ -96,6 +96,7 @@ class JobsHouse:
     async def asset(self, content: bytes, *, tenant: str = "anna") -> str:
         """An asset's id, as if it had been uploaded."""
         named = hashlib.sha256(tenant.encode() + content).hexdigest()[:26]
+        now = time.time_ns() // 1_000_000
         stored = await self.store.put_bytes(f"{tenant}/assets/{named}", content)
         row = {
             "id": f"asset_{named}",
@@ -105,8 +106,8 @@ class JobsHouse:
             "size_bytes": stored.bytes,
             "digest": stored.digest,
             "number": secrets.randbits(40),
-            "created_ms": 1,
-            "used_ms": 1,
+            "created_ms": now,
+            "used_ms": now,
         }
         await self.records.write(lambda connection: connection.execute(assets.insert().values(**row)))
         return str(row["id"])

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from services.common.audit.chain import Entry, canonical
 from services.common.audit.log import append
-from services.common.errors import QuotaExceeded, RequestIdReused
+from services.common.errors import AssetNotFound, QuotaExceeded, RequestIdReused
 from services.common.records.database import insert_or_ignore, next_number
 from services.common.records.tables import assets, job_assets, job_identities, jobs, publications, uploads
 from services.orchestrator import consents
@@ -57,7 +57,7 @@ class NewJob:
 
     inline: Sequence[InlineConsent] = ()
     is_metered: bool = False
-    """It comes from outside: the tenant's stored bytes are limited."""
+    """It comes from outside: the tenant's stored bytes are limited, and what it uses has rows."""
 
     places: Sequence[tuple[str, str]] = ()
     """Second places for the result: the place's name and the file's."""
@@ -107,6 +107,7 @@ def create(
     Raises:
         RequestIdReused: the id stands for another request.
         QuotaExceeded: too many jobs of the tenant wait, or it stores too much.
+        AssetNotFound: an asset was deleted since the job was looked at.
         IdentityNotFound, ConsentRequired, ConsentRevoked, ConsentExpired, ConsentNotCovering: a face may not be used.
     """
     before = known(connection, tenant=new.tenant, request_id=new.request_id, digest=new.digest)
@@ -203,11 +204,15 @@ def _insert_uses(connection: sa.Connection, new: NewJob, now: int) -> None:
             for position, (place, name) in enumerate(new.places)
         ]
         connection.execute(insert_or_ignore(connection, publications), places)
-    touch_assets(connection, new.tenant, new.assets, now)
+    there = touch_assets(connection, new.tenant, new.assets, now)
+    for asset in new.assets if new.is_metered else ():
+        if asset not in there:
+            raise AssetNotFound(asset=asset)
 
 
-def touch_assets(connection: sa.Connection, tenant: str, used: Sequence[str], now: int) -> None:
-    """Say that assets were used, so that they are not swept for a while."""
-    if used:
-        chosen = sa.and_(assets.c.tenant == tenant, assets.c.id.in_(sorted(set(used))))
-        connection.execute(sa.update(assets).where(chosen).values(used_ms=now))
+def touch_assets(connection: sa.Connection, tenant: str, used: Sequence[str], now: int) -> set[str]:
+    """Say that assets were used, so that they are not swept for a while; those that are there."""
+    if not used:
+        return set()
+    chosen = sa.and_(assets.c.tenant == tenant, assets.c.id.in_(sorted(set(used))))
+    return set(connection.execute(sa.update(assets).where(chosen).values(used_ms=now).returning(assets.c.id)).scalars())

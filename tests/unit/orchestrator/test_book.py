@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from services.common.errors import (
+    AssetNotFound,
     Cancelled,
     ConsentRequired,
     InvalidSpec,
@@ -208,6 +209,12 @@ async def test_a_label_is_found_by_its_whole_name_and_value(records: Records, la
 async def test_a_token_that_is_none_is_refused(records: Records, token: str) -> None:
     with pytest.raises(InvalidSpec):
         await records.read(lambda connection: listing.page(connection, "anna", Filter(), page_size=9, token=token))
+
+
+async def test_a_job_whose_video_was_deleted_since_it_was_looked_at_is_none(records: Records) -> None:
+    with pytest.raises(AssetNotFound, match="asset_gone"):
+        await made(records, "r", assets=["asset_gone"], is_metered=True)
+    assert await lines(records) == []
 
 
 async def test_a_job_is_deleted_after_its_end_with_all_its_rows_but_the_log(records: Records) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from services.common.errors import Unavailable
 from services.common.records.database import Records
 from services.common.records.tables import assets, counters, jobs
 from services.common.store.folder import FolderStore
 from services.orchestrator import retention
+from services.orchestrator.book import creating, events
 from services.orchestrator.book.admission import Limits
 from services.orchestrator.ending import Keeping
 from services.orchestrator.engine import RunStatus
@@ -99,29 +101,69 @@ async def test_what_was_left_of_a_withdrawn_face_goes_at_once(desk: Desk) -> Non
     assert await desk.left(f"anna/jobs/{job}/") == []
 
 
-async def test_unused_assets_go_unless_a_job_that_runs_needs_them(desk: Desk) -> None:
-    def write(connection: sa.Connection) -> None:
-        for number, name in enumerate(("needed", "unused")):
-            row = {
-                "id": f"asset_{name}",
-                "tenant": "anna",
-                "key": f"anna/assets/{name}",
-                "name": name,
-                "size_bytes": 1,
-                "digest": "",
-                "number": number,
-                "created_ms": 1,
-                "used_ms": 1,
-            }
-            connection.execute(assets.insert().values(**row))
-
-    await desk.records.write(write)
-    for name in ("needed", "unused"):
+async def stored(desk: Desk, *names: str, used_ms: int = 1) -> None:
+    """Assets of which nothing is asked any more, unless a job does."""
+    for number, name in enumerate(names):
         await desk.store.put_bytes(f"anna/assets/{name}", b"x")
+        row = {"id": f"asset_{name}", "tenant": "anna", "key": f"anna/assets/{name}", "name": name, "size_bytes": 1}
+        row |= {"digest": "", "number": number, "created_ms": 1, "used_ms": used_ms}
+        await desk.records.write(lambda connection, row=row: connection.execute(assets.insert().values(**row)))  # type: ignore[misc]
+
+
+async def test_unused_assets_go_unless_a_job_that_runs_needs_them(desk: Desk) -> None:
+    await stored(desk, "needed", "unused")
     await made(desk.records, "r", assets=["asset_needed"])
     await desk.records.write(lambda connection: connection.execute(sa.update(assets).values(used_ms=1)))
     assert (await desk.retention(uploads_days=7))["assets"] == 1
     assert await desk.left("anna/assets/") == ["needed"]
+
+
+async def test_an_asset_that_is_used_while_it_is_swept_stays(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stored(desk, "old")
+    found = retention._unused_assets
+
+    def used_meanwhile(connection: sa.Connection, before: int) -> Sequence[str]:
+        due = found(connection, before)
+        creating.touch_assets(connection, "anna", due, events.now_ms())
+        return due
+
+    monkeypatch.setattr(retention, "_unused_assets", used_meanwhile)
+    assert (await desk.retention(uploads_days=7))["assets"] == 0
+    assert await desk.left("anna/assets/") == ["old"]
+
+
+async def test_who_stores_the_same_bytes_while_they_are_swept_waits(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(desk, "same")
+    delete, again = FolderStore.delete, []
+
+    async def slow(store: FolderStore, key: str) -> None:
+        again.append(asyncio.create_task(stored(desk, "same", used_ms=events.now_ms())))
+        await asyncio.sleep(0.1)
+        assert not again[0].done(), "the row was gone before the bytes were"
+        await delete(store, key)
+
+    monkeypatch.setattr(FolderStore, "delete", slow)
+    assert (await desk.retention(uploads_days=7))["assets"] == 1
+    await again[0]
+
+
+async def test_an_asset_that_cannot_be_removed_keeps_its_row_and_holds_up_no_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(desk, "stuck", "unused")
+    delete = FolderStore.delete
+
+    async def failing(store: FolderStore, key: str) -> None:
+        if key.endswith("stuck"):
+            raise Unavailable(peer="the store")
+        await delete(store, key)
+
+    monkeypatch.setattr(FolderStore, "delete", failing)
+    assert (await desk.retention(uploads_days=7))["assets"] == 1
+    chosen = sa.select(assets.c.name)
+    assert await desk.records.read(lambda connection: connection.execute(chosen).scalars().all()) == ["stuck"]
 
 
 async def test_objects_that_no_row_owns_go_a_day_after_they_were_seen_first(
