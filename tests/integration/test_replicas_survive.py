@@ -338,17 +338,18 @@ async def test_an_orchestrator_that_sleeps_and_wakes_up_changes_nothing_that_was
 async def test_workers_that_are_killed_or_sleep_in_the_middle_of_a_segment_cost_that_segment(
     house: Cluster, undisturbed: str
 ) -> None:
-    job = await house.at("o1").submit(spec_of("anna"), "workers", tenant="anna")
-    await until(lambda: len(house.rendered(job)) >= 1 and house.rendering(), seconds=30, what="it renders")
-    house.kill("ingest")
-    await house.again("ingest")
-    await until(lambda: len(house.rendered(job)) >= 3 and house.rendering(), seconds=30, what="it renders again")
-    house.kill("compositor")
-    await house.again("compositor")
-    await until(lambda: len(house.rendered(job)) >= 5 and house.rendering(), seconds=30, what="and again")
-    house.signal("compositor", signal.SIGSTOP)
-    await asyncio.sleep(1.5)
-    house.signal("compositor", signal.SIGCONT)
+    with house.slowly():
+        job = await house.at("o1").submit(spec_of("anna"), "workers", tenant="anna")
+        await until(lambda: len(house.rendered(job)) >= 1 and house.rendering(), seconds=30, what="it renders")
+        house.kill("ingest")
+        await house.again("ingest")
+        await until(lambda: len(house.rendered(job)) >= 3 and house.rendering(), seconds=30, what="it renders again")
+        house.kill("compositor")
+        await house.again("compositor")
+        await until(lambda: len(house.rendered(job)) >= 5 and house.rendering(), seconds=30, what="and again")
+        house.signal("compositor", signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        house.signal("compositor", signal.SIGCONT)
     assert (await house.at("o0").report(job))["plane_digest"] == undisturbed
     found = [each for each in executions(house.folder) if each.job == job]
     assert len(found) > SEGMENTS, "nobody was disturbed"

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ from services.common.channels import build_channel
 from services.common.records.database import Records, insert_or_ignore
 from services.common.records.tables import assets
 from services.common.store.folder import FolderStore
+from tests.support.engine_process import executions
 from tests.support.processes import MARK, gone_within, marked
-from tests.support.watched_compositor import LOG
+from tests.support.watched_compositor import LOG, SLOWLY
 
 REPOSITORY = Path(__file__).parents[2]
 SERVING_WITHIN_S = 60.0
@@ -194,8 +195,18 @@ class Cluster:
         return self.doors[name]
 
     def rendering(self) -> bool:
-        """Whether a segment is being rendered."""
-        return any(self.folder.glob("scratch/compositor/segment-*"))
+        """Whether a segment is being rendered, by a process that lives."""
+        alive = {process.pid for process in self.processes.values() if process.poll() is None}
+        return any(each.ended is None and each.process in alive for each in executions(self.folder))
+
+    @contextlib.contextmanager
+    def slowly(self) -> Iterator[None]:
+        """Let each frame take a moment, so that nobody misses a segment in the middle."""
+        (self.folder / SLOWLY).touch()
+        try:
+            yield
+        finally:
+            (self.folder / SLOWLY).unlink()
 
     def rendered(self, job: str) -> set[str]:
         """Segments of a job that are in the store."""

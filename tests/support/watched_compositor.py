@@ -3,7 +3,8 @@
 It is the service itself. Each segment that is rendered, and not found, leaves two lines in the file that WATCHED_LOG
 names, in the form that `engine_process` reads: when it began, and when it ended or was called off.
 
-A job whose label says so is poison: each of its segments kills the process. Another may take its time.
+A job whose label says so is poison: each of its segments kills the process. Another may take its time. While a file
+SLOWLY lies beside the log, every frame does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from services.common.running import run_service
@@ -21,6 +23,7 @@ from services.compositor.settings import CompositorSettings
 
 LOG = "WATCHED_LOG"
 POISON, SLOW, SLOW_S = "kills who renders it", "takes its time", 10.0
+SLOWLY, FRAME_S = "slowly", 0.03
 
 
 class WatchedRenderer(Renderer):
@@ -40,6 +43,18 @@ class WatchedRenderer(Renderer):
             raise
         _note("ended", job, name)
         return rendered
+
+    def _sink(self, *arguments: Any) -> Any:
+        sink = super()._sink(*arguments)
+        if Path(os.environ[LOG]).with_name(SLOWLY).exists():
+            take = sink.take
+
+            def taken(planes: Any) -> None:
+                time.sleep(FRAME_S)
+                take(planes)
+
+            sink.take = taken  # type: ignore[method-assign]
+        return sink
 
 
 def _note(kind: str, job: str, name: str) -> None:
