@@ -113,14 +113,15 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
         opacity = alpha[run.y0 : run.y1, run.x0 : run.x1]
         half_size = (opacity.shape[1] // 2, opacity.shape[0] // 2)
         half_opacity = np.asarray(cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA), np.uint8)
-        opacities = (opacity, half_opacity, half_opacity)
+        luma, chroma = (opacity, cv2.LUT(opacity, _THROUGH)), (half_opacity, cv2.LUT(half_opacity, _THROUGH))
         factors = (factor, factor // 2, factor // 2)
         parts = _by_plane(planes, background, box, half_box)
-        for (plane, behind, place), share, spill, scale in zip(parts, opacities, spills, factors, strict=True):
+        for (plane, behind, place), shares, spill, scale in zip(
+            parts, (luma, chroma, chroma), spills, factors, strict=True
+        ):
             at = np.s_[place[1] : place[3], place[0] : place[2]]
-            own = _cleaned(plane[at], enlarge(spill, scale, place), share)
-            np.copyto(plane[at], behind[at])
-            _mix(plane[at], own, share)
+            own = _cleaned(plane[at], enlarge(spill, scale, place), shares[1])
+            _mix(plane[at], own, shares[0], under=behind[at])
 
 
 def _by_plane(
@@ -135,22 +136,26 @@ def _by_plane(
 
 
 def _mix(
-    plane: Plane, over: NDArray[np.integer[Any] | np.floating[Any]], alpha: NDArray[np.integer[Any] | np.floating[Any]]
+    plane: Plane,
+    over: NDArray[np.integer[Any] | np.floating[Any]],
+    alpha: NDArray[np.integer[Any] | np.floating[Any]],
+    under: Plane | None = None,
 ) -> None:
-    """plane += (over - plane) * alpha / 255, rounded once; exact at alpha 0 and 255."""
-    difference = cv2.subtract(over, plane, dtype=cv2.CV_16S)
+    """plane = under + (over - under) * alpha / 255, rounded once; exact at alpha 0 and 255. It may lie under itself."""
+    under = plane if under is None else under
+    difference = cv2.subtract(over, under, dtype=cv2.CV_16S)
     difference = cv2.multiply(difference, alpha, scale=1 / 255, dtype=cv2.CV_16S)
-    cv2.add(plane, difference, dst=plane, dtype=cv2.CV_8U)
+    cv2.add(under, difference, dst=plane, dtype=cv2.CV_8U)
 
 
-def _cleaned(plane: Plane, spill: NDArray[np.int16], alpha: Alpha8) -> Plane:
-    """The samples without the old background's light: as much of the spill is taken out as alpha lets through.
+def _cleaned(plane: Plane, spill: NDArray[np.int16], through: NDArray[np.integer[Any]]) -> Plane:
+    """The samples without the old background's light: as much of the spill is taken out as shows through.
 
     Each sample is corrected by its own alpha. A correction that is interpolated as a whole reaches from an open edge
     into the sure pixels beside it.
     """
-    through = cv2.multiply(spill, cv2.LUT(alpha, _THROUGH), scale=1 / 255, dtype=cv2.CV_16S)
-    return np.asarray(cv2.add(plane, through, dtype=cv2.CV_8U), np.uint8)
+    change = cv2.multiply(spill, through, scale=1 / 255, dtype=cv2.CV_16S)
+    return np.asarray(cv2.add(plane, change, dtype=cv2.CV_8U), np.uint8)
 
 
 def _inside(planes: Planes, alpha: Alpha8, x0: int, y0: int) -> tuple[int, int, int, int] | None:
@@ -217,20 +222,26 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16
     windows = [2 * (max(5, round(opacity.shape[1] * part)) // 2) + 1 for part in _SPILL_WINDOW_SHARES]
     # The constant keeps a mean at the pixel's own colour where there is nothing of its side nearby.
     scales = [(1 / (_mean(share, window) + _LITTLE), 1 / (_mean(through, window) + _LITTLE)) for window in windows]
-    spills = []
-    for plane, scale in ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2)):
-        own = shrink(plane, scale).astype(np.float32)
-        front: NDArray[np.float32] = own
-        back: NDArray[np.float32] = own
-        spill = np.zeros_like(own)
-        for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
-            front = np.asarray((_mean(front * share, window) + _LITTLE * front) * front_scale, np.float32)
-            back = np.asarray((_mean(back * through, window) + _LITTLE * back) * back_scale, np.float32)
-            rest = own - back - share * (front - back)
-            spill = front - back - rest
-            front += share * rest
-        spills.append(np.rint(spill).astype(np.int16))
-    return spills
+    # The three planes as one stack: each small call gives up the GIL and asks for it back.
+    parts = ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2))
+    own = np.stack([shrink(plane, scale) for plane, scale in parts]).astype(np.float32)
+    front = back = own
+    spill = np.zeros_like(own)
+    for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
+        front = (_means(front * share, window) + _LITTLE * front) * front_scale
+        back = (_means(back * through, window) + _LITTLE * back) * back_scale
+        rest = own - back - share * (front - back)
+        spill = front - back - rest
+        front += share * rest
+    return list(np.rint(spill).astype(np.int16))
+
+
+def _means(images: NDArray[np.float32], window: int) -> NDArray[np.float32]:
+    """Of each image of a stack."""
+    out = np.empty_like(images)
+    for image, mean in zip(images, out, strict=True):
+        cv2.blur(image, (window, window), dst=mean, borderType=cv2.BORDER_REFLECT)
+    return out
 
 
 def _mean(image: NDArray[np.float32], window: int) -> NDArray[np.float32]:

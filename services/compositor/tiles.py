@@ -39,7 +39,7 @@ class Run:
 
 
 def runs(plane: Plane, *, tile_px: int = TILE_PX) -> Iterator[Run]:
-    """The plane's tiles from left to right and top to bottom, neighbours of one kind as one run.
+    """The plane's tiles, neighbours of one kind as one run, and runs below each other that are alike as one.
 
     Args:
         plane: (h, w) uint8.
@@ -58,15 +58,29 @@ def runs(plane: Plane, *, tile_px: int = TILE_PX) -> Iterator[Run]:
         parts.append(plane[None, whole:])
     least = np.concatenate([np.minimum.reduceat(part.min(axis=1), starts, axis=1) for part in parts])
     most = np.concatenate([np.maximum.reduceat(part.max(axis=1), starts, axis=1) for part in parts])
+    begun: dict[tuple[int, int, int | None], int] = {}
     for band, kinds in enumerate(np.where(least == most, least, np.int16(-1)).tolist()):
-        y0, y1 = band * tile_px, min((band + 1) * tile_px, height)
-        first = 0
-        for tile in range(1, len(kinds) + 1):
-            if tile < len(kinds) and kinds[tile] == kinds[first]:
-                continue
-            value = None if kinds[first] < 0 else kinds[first]
-            yield Run(first * tile_px, y0, min(tile * tile_px, width), y1, value)
-            first = tile
+        y0 = band * tile_px
+        here = _beside_each_other(kinds, tile_px, width)
+        for run, top in begun.items():
+            if run not in here:
+                yield Run(run[0], top, run[1], y0, run[2])
+        begun = {run: begun.get(run, y0) for run in here}
+    for run, top in begun.items():
+        yield Run(run[0], top, run[1], height, run[2])
+
+
+def _beside_each_other(kinds: list[int], tile_px: int, width: int) -> list[tuple[int, int, int | None]]:
+    """Left and right edge and value of each run in one row of tiles; -1 stands for a tile of several values."""
+    found: list[tuple[int, int, int | None]] = []
+    first = 0
+    for tile in range(1, len(kinds) + 1):
+        if tile < len(kinds) and kinds[tile] == kinds[first]:
+            continue
+        value = None if kinds[first] < 0 else kinds[first]
+        found.append((first * tile_px, min(tile * tile_px, width), value))
+        first = tile
+    return found
 
 
 def shrink(plane: Plane, factor: int) -> Plane:
