@@ -148,7 +148,7 @@ def _mix(
     cv2.add(under, difference, dst=plane, dtype=cv2.CV_8U)
 
 
-def _cleaned(plane: Plane, spill: NDArray[np.int16], through: NDArray[np.integer[Any]]) -> Plane:
+def _cleaned(plane: Plane, spill: NDArray[np.int16], through: NDArray[np.integer[Any] | np.floating[Any]]) -> Plane:
     """The samples without the old background's light: as much of the spill is taken out as shows through.
 
     Each sample is corrected by its own alpha. A correction that is interpolated as a whole reaches from an open edge
@@ -225,11 +225,12 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16
     # The three planes as one stack: each small call gives up the GIL and asks for it back.
     parts = ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2))
     own = np.stack([shrink(plane, scale) for plane, scale in parts]).astype(np.float32)
-    front = back = own
+    front: NDArray[np.float32] = own
+    back: NDArray[np.float32] = own
     spill = np.zeros_like(own)
     for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
-        front = (_means(front * share, window) + _LITTLE * front) * front_scale
-        back = (_means(back * through, window) + _LITTLE * back) * back_scale
+        front = np.asarray((_means(front * share, window) + _LITTLE * front) * front_scale, np.float32)
+        back = np.asarray((_means(back * through, window) + _LITTLE * back) * back_scale, np.float32)
         rest = own - back - share * (front - back)
         spill = front - back - rest
         front += share * rest
