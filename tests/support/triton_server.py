@@ -7,12 +7,12 @@ rewritten so that this backend hosts the ONNX files. Batching, queues, warm-up, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +26,10 @@ from tests.support.triton_environment import ENVIRONMENT, library_folder
 _HOST = Path(__file__).with_name("triton_model_host.py")
 _STUB = "triton_python_backend_stub"
 _SHARED_MEMORY = Path("/dev/shm")
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+_DYING_WITH_US = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""Asks to be killed (PR_SET_PDEATHSIG) when the tests die, and becomes the server. Not in Popen's preexec_fn: a fork of
+this process runs gRPC's handlers for forks, which killed one child in a few dozen."""
+
 _STARTED = b"Started Metrics Service at"
 """Logged after the last of the three ports is bound: gRPC answers earlier, and the server may yet leave."""
 
@@ -100,7 +102,6 @@ class TritonServer:
                 cwd=self._work,
                 env=self._variables(),
                 start_new_session=True,
-                preexec_fn=_die_with_the_tests,
             )
         deadline = time.monotonic() + timeout_s
         while _STARTED not in self._log.read_bytes():
@@ -135,6 +136,7 @@ class TritonServer:
     def _command(self) -> list[str]:
         server = self._site() / "pytriton" / "tritonserver"
         return [
+            *(sys.executable, "-I", "-c", _DYING_WITH_US),
             str(server / "bin" / "tritonserver"),
             f"--id={self._name}",
             f"--model-repository={self._repository}",
@@ -199,7 +201,3 @@ class TritonServer:
     @staticmethod
     def _site() -> Path:
         return ENVIRONMENT / "lib" / "python3.11" / "site-packages"
-
-
-def _die_with_the_tests() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
