@@ -98,6 +98,7 @@ def _opened(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGB"), np.uint8)
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_half_file_and_the_same_command_goes_on(tmp_path: Path, clip: Path) -> None:
     data, outputs = tmp_path / "data", tmp_path / "out"
     outputs.mkdir()
@@ -137,6 +138,7 @@ def _stopped(process: subprocess.Popen[str], how: signal.Signals) -> None:
     assert not ended.left_processes
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_command_goes_on(tmp_path: Path, clip: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out.mp4"
     order = ("transform", clip, "--background", "blur", "-o", out, "--report", tmp_path / "report.json")
@@ -153,6 +155,7 @@ def test_after_a_kill_the_same_command_goes_on(tmp_path: Path, clip: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
+@pytest.mark.slow
 def test_the_demo_puts_a_mask_on_the_talker_and_names_the_video_last(tmp_path: Path) -> None:
     ended = command.run("demo", "--out", tmp_path / "out", data=tmp_path / "data")
     assert ended.code == 0, ended.err

@@ -63,6 +63,7 @@ def report_of(out: Path) -> Any:
     return json.loads(out.with_suffix(".json").read_text())
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_both_finish_in_one_house(tmp_path: Path, clip: Path) -> None:
     data, one, two = tmp_path / "data", tmp_path / "one.mp4", tmp_path / "two.mp4"
     first = transform(clip, one, data)
@@ -89,6 +90,7 @@ def test_a_command_beside_up_is_its_guest(tmp_path: Path, clip: Path) -> None:
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.slow
 def test_a_guest_takes_over_when_its_host_is_killed(tmp_path: Path, clip: Path) -> None:
     data, one, two = tmp_path / "data", tmp_path / "one.mp4", tmp_path / "two.mp4"
     host = transform(clip, one, data)
@@ -123,6 +125,7 @@ def test_a_host_that_is_told_to_stop_lets_its_guest_finish(tmp_path: Path, clip:
     assert not left.left_processes
 
 
+@pytest.mark.slow
 def test_a_host_that_is_told_twice_leaves_at_once_and_the_guest_goes_on_alone(tmp_path: Path, clip: Path) -> None:
     data, one, two = tmp_path / "data", tmp_path / "one.mp4", tmp_path / "two.mp4"
     host = transform(clip, one, data)

@@ -7,6 +7,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.e2e.mesh_driver import LaneName, Result, colour, running_driver
 
@@ -38,6 +39,7 @@ def test_every_two_choices_meet_in_some_division() -> None:
         assert met == set(product(ones, others))
 
 
+@pytest.mark.slow
 async def test_planes_do_not_depend_on_segments_batches_lanes_or_workers(
     talking: Path, portrait: Path, tmp_path: Path
 ) -> None:

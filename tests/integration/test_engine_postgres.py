@@ -112,6 +112,7 @@ def test_a_database_that_crashes_in_the_middle_of_a_job_costs_time_and_nothing_e
         assert {each.segment for each in found if each.ended is not None} == set(range(12))
 
 
+@pytest.mark.slow
 def test_a_database_that_crashes_while_work_is_taken_over_strands_none_of_it(tmp_path: Path) -> None:
     with postgres_server() as server:
         url = server.new_database()
@@ -132,6 +133,7 @@ def test_a_database_that_crashes_while_work_is_taken_over_strands_none_of_it(tmp
             until(all_done, seconds=60, what="all jobs end")
 
 
+@pytest.mark.slow
 def test_a_process_that_sleeps_and_wakes_up_writes_no_second_result(postgres: PostgresServer, tmp_path: Path) -> None:
     url, segments = postgres.new_database(), 8
     with engines(tmp_path, database=url, dead_after_s=DEAD_AFTER_S) as running:

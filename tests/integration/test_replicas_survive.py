@@ -335,6 +335,7 @@ async def test_an_orchestrator_that_sleeps_and_wakes_up_changes_nothing_that_was
     assert (await house.at(sleeper).get(job)).state == job_pb2.JOB_STATE_SUCCEEDED
 
 
+@pytest.mark.slow
 async def test_workers_that_are_killed_or_sleep_in_the_middle_of_a_segment_cost_that_segment(
     house: Cluster, undisturbed: str
 ) -> None:
