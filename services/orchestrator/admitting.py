@@ -20,7 +20,7 @@ from services.orchestrator.book import admission, events, moving, rows
 from services.orchestrator.book.admission import Limits
 from services.orchestrator.book.rows import JobRow
 from services.orchestrator.ending import Ending
-from services.orchestrator.engine import Engine, Standing
+from services.orchestrator.engine.port import Engine, Standing
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState
 from services.orchestrator.workflow import REPUBLISH, TRANSFORM

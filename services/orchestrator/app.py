@@ -21,7 +21,7 @@ from services.orchestrator.door.requests import Requests
 from services.orchestrator.door.servicer import SERVICE as JOBS
 from services.orchestrator.door.servicer import JobServicer
 from services.orchestrator.ending import Ending, Keeping
-from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
+from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
 from services.orchestrator.identities.opening import registration as identities
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.ledger import BookLedger

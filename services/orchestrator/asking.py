@@ -16,7 +16,7 @@ from services.common.records.tables import assets
 from services.orchestrator.book.creating import InlineConsent, NewJob
 from services.orchestrator.book.rows import JobRow
 from services.orchestrator.consents import Attestation
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.identities import rows as identities
 from services.orchestrator.spec import JobIdentity, JobSpec, read_spec, survey
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.common.errors import UnknownEngine, UnknownModel
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.offers import Ask, Offer, offered
 from services.orchestrator.spec import JobSpec
 

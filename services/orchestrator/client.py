@@ -12,7 +12,7 @@ from grpc import aio
 from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2, segmenter_pb2, swapper_pb2
 from services.common.deadlines import without_deadline
 from services.orchestrator.convert import from_json, to_json
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 
 _SERVICES = {
     "ingest": ingest_pb2.DESCRIPTOR.services_by_name["IngestService"],

@@ -17,7 +17,7 @@ from masquerade.v1 import errors_pb2, job_pb2, media_pb2, timeline_pb2
 from services.common.errors import InvalidSpec, Violation
 from services.orchestrator.book.events import Change, now_ms
 from services.orchestrator.book.publishing import Published
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import Failure
 from services.orchestrator.jobs import JobView
 from services.orchestrator.progress import STATE_OF_STEP, JobState, Snapshot

@@ -16,7 +16,7 @@ from services.common.records.database import Records
 from services.common.store.objects import ObjectStore
 from services.orchestrator.book import moving, rows
 from services.orchestrator.book.rows import JobRow
-from services.orchestrator.engine import Engine, Run, RunStatus
+from services.orchestrator.engine.port import Engine, Run, RunStatus
 from services.orchestrator.erasure import Reach, erase_face_data
 from services.orchestrator.failures import Failure
 from services.orchestrator.in_flight import STOPPED_WITHIN_S, InFlight

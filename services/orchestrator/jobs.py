@@ -19,7 +19,7 @@ from services.orchestrator.book.listing import Filter
 from services.orchestrator.book.publishing import Published
 from services.orchestrator.book.rows import JobRow
 from services.orchestrator.ending import Ending
-from services.orchestrator.engine import Engine
+from services.orchestrator.engine.port import Engine
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import Board, JobState, Snapshot
 from services.orchestrator.watching import watch

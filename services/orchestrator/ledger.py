@@ -17,7 +17,7 @@ from services.common.errors import MasqueradeError, Unavailable
 from services.common.records.database import Records
 from services.common.records.tables import jobs
 from services.orchestrator.book import events, moving, publishing, rows
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState, Snapshot
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from services.common.errors import MasqueradeError, Unavailable
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 
 log = logging.getLogger(__name__)
 

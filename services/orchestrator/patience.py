@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.solitude import Solitude
 

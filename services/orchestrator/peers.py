@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 
 
 class Peers(Protocol):

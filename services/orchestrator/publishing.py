@@ -13,7 +13,7 @@ from typing import Any
 from services.common.errors import MasqueradeError
 from services.common.store.objects import ObjectStore
 from services.orchestrator import places
-from services.orchestrator.engine import JsonObject, Steps
+from services.orchestrator.engine.port import JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.in_flight import InFlight
 from services.orchestrator.ledger import Ledger

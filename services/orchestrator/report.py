@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from services.common.store.objects import ObjectStore
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.orders import what_was_done
 from services.orchestrator.spec import JobSpec
 

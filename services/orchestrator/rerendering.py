@@ -14,7 +14,7 @@ from typing import Any, Final
 from masquerade.timeline import Timeline, TimelineFormatError, read_timeline, write_timeline
 from services.common.errors import InvalidSpec, ObjectCorrupt, ObjectMissing
 from services.common.store.objects import ObjectInfo, ObjectStore
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.keys import job_prefix
 
 AT_ONCE: Final = 4

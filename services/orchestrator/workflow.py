@@ -21,7 +21,7 @@ from services.common.store.objects import ObjectStore
 from services.common.tree_memory import Peak, TreeMemory
 from services.orchestrator import casting, mending, models, report, rerendering
 from services.orchestrator.choosing import choose
-from services.orchestrator.engine import Body, JsonObject, Steps
+from services.orchestrator.engine.port import Body, JsonObject, Steps
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.in_flight import InFlight
 from services.orchestrator.ledger import Ledger

@@ -15,7 +15,7 @@ from masquerade.v1 import job_pb2 as pb
 from services.common.audit.verify import verify
 from services.common.records.tables import audit, jobs
 from services.common.store.folder import FolderStore
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from tests.support.jobs_house import jobs_house
 from tests.support.people_house import found_in, portrait
 from tests.support.toy_peers import StoringPeers

@@ -19,7 +19,7 @@ import pytest
 from masquerade.v1 import job_pb2 as pb
 from services.common.store.folder import FolderStore
 from services.orchestrator import app
-from services.orchestrator.engine_dbos import DbosSettings
+from services.orchestrator.engine.dbos_engine import DbosSettings
 from tests.support.jobs_house import JobsHouse, blurred, jobs_house
 from tests.support.toy_peers import SEGMENTS, StoringPeers
 

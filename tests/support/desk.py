@@ -13,7 +13,7 @@ from services.orchestrator.admitting import Admitter
 from services.orchestrator.book import rows
 from services.orchestrator.book.admission import Limits
 from services.orchestrator.ending import Ending, Keeping
-from services.orchestrator.engine import Engine, JsonObject, Run, RunStatus, Standing
+from services.orchestrator.engine.port import Engine, JsonObject, Run, RunStatus, Standing
 from services.orchestrator.in_flight import InFlight
 from services.orchestrator.jobs import Jobs
 from services.orchestrator.keys import json_digest

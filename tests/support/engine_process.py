@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.orchestrator.engine import Body, JsonObject, Steps
-from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
+from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
+from services.orchestrator.engine.port import Body, JsonObject, Steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from masquerade.timeline import ShardRef, Timeline, write_timeline
 from masquerade.v1 import compositor_pb2, detector_pb2, ingest_pb2, segmenter_pb2, swapper_pb2
 from services.common.store.folder import FolderStore
 from services.orchestrator.convert import from_json, to_json
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 
 MODULES = {
     "ingest": ingest_pb2,

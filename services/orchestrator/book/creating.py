@@ -16,7 +16,7 @@ from services.common.records.tables import assets, job_assets, job_identities, j
 from services.orchestrator import consents
 from services.orchestrator.book import events, rows
 from services.orchestrator.book.rows import JobRow
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.keys import job_id, json_digest
 from services.orchestrator.progress import JobState, Snapshot
 

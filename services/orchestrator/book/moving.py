@@ -19,7 +19,7 @@ from services.common.records.tables import job_assets, job_identities, jobs, pub
 from services.orchestrator import consents
 from services.orchestrator.book import creating, events, rows
 from services.orchestrator.book.rows import JobRow
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState, Snapshot
 

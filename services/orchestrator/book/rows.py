@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from services.common.errors import JobNotFound
 from services.common.records.tables import jobs
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState
 

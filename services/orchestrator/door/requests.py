@@ -15,7 +15,7 @@ from services.orchestrator import asking
 from services.orchestrator.book.creating import digest_of
 from services.orchestrator.book.rows import JobRow
 from services.orchestrator.checks import Facts, check, violations
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.jobs import Jobs, JobView
 from services.orchestrator.keys import job_id
 from services.orchestrator.progress import JobState

@@ -19,7 +19,7 @@ from services.common.store.folder import FolderStore
 from services.orchestrator import admitting
 from services.orchestrator.book import admission, moving
 from services.orchestrator.book.admission import Limits, Waiting, choose
-from services.orchestrator.engine import RunStatus
+from services.orchestrator.engine.port import RunStatus
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState
 from tests.support.book import ended, made

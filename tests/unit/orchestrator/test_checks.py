@@ -16,7 +16,7 @@ from services.common.errors import InvalidSpec, MasqueradeError
 from services.common.inference.models import Licence, Model
 from services.common.store.folder import FolderStore
 from services.orchestrator.checks import Facts, Looks, check, violations
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.offers import Catalogue
 from services.orchestrator.spec import survey
 from tests.support.toy_peers import ToyPeers

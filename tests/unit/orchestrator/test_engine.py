@@ -27,10 +27,11 @@ from dbos._schemas.system_database import SystemSchema
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from services.common.errors import DependencyMissing, InvalidSpec, NoFaceInPortrait, Unavailable
-from services.orchestrator import dbos_steps, dbos_takeover, patience
-from services.orchestrator.dbos_setup import SEGMENTS, prepare_sqlite
-from services.orchestrator.engine import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
-from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
+from services.orchestrator import patience
+from services.orchestrator.engine import dbos_steps, dbos_takeover
+from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
+from services.orchestrator.engine.dbos_setup import SEGMENTS, prepare_sqlite
+from services.orchestrator.engine.port import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
 from tests.support.engine_process import executions
 from tests.support.engines import engines
 from tests.support.postgres import requires_postgres
@@ -578,7 +579,7 @@ def test_an_sqlite_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp
 
 TOY = """
 import asyncio, os, sys
-from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
+from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
 
 folder, segments = sys.argv[1], int(sys.argv[2])
 
@@ -636,6 +637,7 @@ def test_kill_9_loses_no_finished_segment(tmp_path: Path) -> None:
     assert len(starts.read_text().split()) <= segments + kills * 3, "finished segments were done again"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_a_segment_that_kills_the_process_is_given_up_and_harms_nobody_beside_it(tmp_path: Path) -> None:
     """Each start ends both jobs' segments; only the one that does it is counted out."""

@@ -12,7 +12,7 @@ import pytest
 
 from services.common.errors import InvalidSpec, MasqueradeError, Overloaded, Unavailable
 from services.orchestrator import patience
-from services.orchestrator.engine import JsonObject
+from services.orchestrator.engine.port import JsonObject
 from services.orchestrator.failures import WorkFailed
 from services.orchestrator.patience import BREAKS_ALONE, BREAKS_BESIDE_OTHERS, MOST_TRIES, Patience
 from services.orchestrator.solitude import Solitude

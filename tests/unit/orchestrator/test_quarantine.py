@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from services.orchestrator.engine.quarantine import Quarantine, Record
 from services.orchestrator.failures import WorkFailed
-from services.orchestrator.quarantine import Quarantine, Record
 
 
 def a_quarantine(records: dict[str, Record], noted: list[tuple[str, int]], *, attempts: int = 10) -> Quarantine:

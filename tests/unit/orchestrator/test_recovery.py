@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import InvalidSetting
-from services.orchestrator.engine import Strays
-from services.orchestrator.engine_dbos import DbosEngine, DbosSettings
-from services.orchestrator.liveness import Liveness, executor_lock, held, taken, version_lock
-from services.orchestrator.recovery import Reaper
+from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
+from services.orchestrator.engine.liveness import Liveness, executor_lock, held, taken, version_lock
+from services.orchestrator.engine.port import Strays
+from services.orchestrator.engine.recovery import Reaper
 from tests.support.postgres import PostgresServer, postgres_server, requires_postgres
 
 pytestmark = requires_postgres

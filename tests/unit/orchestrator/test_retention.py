@@ -18,7 +18,7 @@ from services.orchestrator import retention
 from services.orchestrator.book import creating, events
 from services.orchestrator.book.admission import Limits
 from services.orchestrator.ending import Keeping
-from services.orchestrator.engine import RunStatus
+from services.orchestrator.engine.port import RunStatus
 from services.orchestrator.failures import Failure
 from services.orchestrator.progress import JobState
 from services.orchestrator.retention import Rules

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.orchestrator.siblings import Siblings
+from services.orchestrator.engine.siblings import Siblings
 
 
 async def test_nothing_begins_once_the_bodies_were_interrupted() -> None:

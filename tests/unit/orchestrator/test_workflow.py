@@ -14,7 +14,7 @@ import pytest
 from services.common.errors import CorruptMedia
 from services.common.store.folder import FolderStore
 from services.orchestrator import convert
-from services.orchestrator.engine import Body, JsonObject
+from services.orchestrator.engine.port import Body, JsonObject
 from services.orchestrator.failures import Failure, WorkFailed
 from services.orchestrator.peers import Environment
 from services.orchestrator.progress import Board

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 from dbos._dbos import _get_dbos_instance
 
-from services.orchestrator.dbos_rows import FAILURE, IN_FLIGHT, RUNNING, job_of
+from services.orchestrator.engine.dbos_rows import FAILURE, IN_FLIGHT, RUNNING, job_of
 from services.orchestrator.failures import Failure
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from dbos import DBOS, WorkflowStatus
 from dbos import error as dbos_error
 
-from services.orchestrator.engine import Run, RunStatus
+from services.orchestrator.engine.port import Run, RunStatus
 from services.orchestrator.failures import Failure, WorkFailed
 
 T = TypeVar("T")

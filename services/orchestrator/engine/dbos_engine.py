@@ -20,8 +20,8 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowAttributes, SetWorkflowID
 from sqlalchemy.exc import OperationalError
 
 from services.common.errors import InvalidSpec, Unavailable
-from services.orchestrator import dbos_takeover
-from services.orchestrator.dbos_rows import (
+from services.orchestrator.engine import dbos_takeover
+from services.orchestrator.engine.dbos_rows import (
     RUNNING,
     STATUS,
     attempts_at,
@@ -31,7 +31,7 @@ from services.orchestrator.dbos_rows import (
     run_of,
     workflow_of,
 )
-from services.orchestrator.dbos_setup import (
+from services.orchestrator.engine.dbos_setup import (
     BACKSTOP,
     JOBS,
     WORKFLOW_VERSION,
@@ -41,12 +41,12 @@ from services.orchestrator.dbos_setup import (
     quiet_logging,
     register_queues,
 )
-from services.orchestrator.dbos_steps import PROGRESS, DbosSteps, House, Workflows, run_chunk, run_segment
-from services.orchestrator.engine import Body, JsonObject, Run, RunStatus, Standing, Strays
+from services.orchestrator.engine.dbos_steps import PROGRESS, DbosSteps, House, Workflows, run_chunk, run_segment
+from services.orchestrator.engine.port import Body, JsonObject, Run, RunStatus, Standing, Strays
+from services.orchestrator.engine.quarantine import TOGETHER, Quarantine, Record
+from services.orchestrator.engine.recovery import Reaper
+from services.orchestrator.engine.siblings import Siblings
 from services.orchestrator.keys import json_digest
-from services.orchestrator.quarantine import TOGETHER, Quarantine, Record
-from services.orchestrator.recovery import Reaper
-from services.orchestrator.siblings import Siblings
 
 __all__ = ["WORKFLOW_VERSION", "DbosEngine", "DbosSettings"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.common.errors import MasqueradeError
-from services.orchestrator.engine import Engine, Strays
-from services.orchestrator.liveness import Liveness, executor_lock, held, taken, version_lock
+from services.orchestrator.engine.liveness import Liveness, executor_lock, held, taken, version_lock
+from services.orchestrator.engine.port import Engine, Strays
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import error as dbos_error
 
 from services.common.errors import DependencyMissing
+from services.orchestrator.engine.liveness import PROMPT
 from services.orchestrator.failures import WorkFailed
-from services.orchestrator.liveness import PROMPT
 
 WORKFLOW_VERSION: Final = "orchestrator-2"
 """Set by hand: the default is a hash of the source, and any edit would strand the jobs that run. Raise it only when a

@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-from services.orchestrator.dbos_rows import ENDED, outside, work_failed
-from services.orchestrator.dbos_setup import SEGMENTS
-from services.orchestrator.engine import Body, JsonObject
+from services.orchestrator.engine.dbos_rows import ENDED, outside, work_failed
+from services.orchestrator.engine.dbos_setup import SEGMENTS
+from services.orchestrator.engine.port import Body, JsonObject
+from services.orchestrator.engine.quarantine import Quarantine
+from services.orchestrator.engine.siblings import Siblings
 from services.orchestrator.failures import Failure, WorkFailed
-from services.orchestrator.quarantine import Quarantine
-from services.orchestrator.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
