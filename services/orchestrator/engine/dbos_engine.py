@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.common.errors import InvalidSpec, Unavailable
 from services.orchestrator.engine import dbos_takeover
+from services.orchestrator.engine.dbos_looks import Looks
 from services.orchestrator.engine.dbos_rows import (
     RUNNING,
     STATUS,
@@ -62,7 +63,8 @@ class DbosEngine:
 
     def __init__(self, settings: DbosSettings) -> None:
         self._settings = settings
-        self._siblings = Siblings()
+        self._looks = Looks(settings.poll_s)
+        self._siblings = Siblings(on_end=self._looks.rouse)
         self._numbers: itertools.count[int] | None = None
         self._submitting = asyncio.Lock()
         self._callbacks: list[Callable[[str], None]] = []
@@ -111,6 +113,7 @@ class DbosEngine:
         self._register(bodies)
         # Inside the running loop, so that bodies run on it and share its channels.
         DBOS.launch()
+        self._looks.decide()
         await register_queues(settings)
         if settings.is_sqlite:
             self._suspects = await self._often_started()
@@ -121,7 +124,7 @@ class DbosEngine:
     def _register(self, bodies: Mapping[str, Body]) -> None:
         settings = self._settings
         quarantine = Quarantine(attempts=settings.segment_attempts, look=self._record, note=self._note_alone)
-        house = House(bodies, self._siblings, quarantine)
+        house = House(bodies, self._siblings, quarantine, self._looks)
 
         @DBOS.workflow(name="segment", max_recovery_attempts=BACKSTOP * settings.segment_attempts)
         async def segment(body: str, job: str, tenant: str, envelope: dict[str, Any], priority: int) -> dict[str, Any]:
@@ -196,6 +199,7 @@ class DbosEngine:
                 SetEnqueueOptions(priority=order),
             ):
                 await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec, priority)
+        self._looks.rouse()
         run = await self._attempt(job, wanted)
         assert run is not None, f"{job} was just enqueued"
         # Another process may have been faster with the same id: what was enqueued first holds.
@@ -285,6 +289,7 @@ class DbosEngine:
                 self._tell_of_end(job)
         if lost := sorted(set(runs) - self._siblings.running):
             recovered += await dbos_takeover.requeue(lost, executor=self._settings.executor)
+        self._looks.rouse()
         return recovered
 
     async def delete(self, *jobs: str) -> None:

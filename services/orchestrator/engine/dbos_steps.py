@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
+from services.orchestrator.engine.dbos_looks import Looks
 from services.orchestrator.engine.dbos_rows import ENDED, outside, work_failed
 from services.orchestrator.engine.dbos_setup import SEGMENTS
 from services.orchestrator.engine.port import Body, JsonObject
@@ -50,6 +51,7 @@ class House:
     bodies: Mapping[str, Body]
     siblings: Siblings
     quarantine: Quarantine
+    looks: Looks
 
 
 class DbosSteps:
@@ -124,6 +126,7 @@ class DbosSteps:
                         SEGMENTS, segment, body, self._job, self._tenant, {"batch": batch, "item": item}, self._priority
                     )
                 handles.append(handle)
+                self._house.looks.rouse()
             answers: list[JsonObject] = []
             failures: list[Failure] = []
             # In order, whatever ends first: the order of recorded steps must be the same after a crash.

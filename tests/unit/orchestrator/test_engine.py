@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
-from inspect import signature
+from inspect import getsource, signature
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 from dbos._dbos import _get_dbos_instance
+from dbos._queue import queue_worker_thread
 from dbos._schemas.system_database import SystemSchema
+from dbos._sys_db import SystemDatabase
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from services.common.errors import DependencyMissing, InvalidSpec, NoFaceInPortrait, Unavailable
 from services.orchestrator import patience
 from services.orchestrator.engine import dbos_steps, dbos_takeover
 from services.orchestrator.engine.dbos_engine import DbosEngine, DbosSettings
+from services.orchestrator.engine.dbos_looks import Looks
 from services.orchestrator.engine.dbos_setup import SEGMENTS, prepare_sqlite
 from services.orchestrator.engine.port import Body, Engine, Json, JsonObject, Run, RunStatus, Standing, Steps
 from tests.support.engine_process import executions
@@ -99,6 +102,30 @@ async def test_a_job_answers_the_sum_of_its_segments_in_order(open_engine: OpenE
         assert (run.status, run.result, run.tenant) == ("done", {"sum": 30}, "anna")
         assert [event async for event in engine.watch("job_a")] == [(1, {"stage": "double", "done": 5})]
         assert [event async for event in engine.watch("job_a", offset=1)] == []
+
+
+async def test_an_engine_without_work_seldom_looks_for_any_and_finds_it_at_once(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    is_due = Looks.is_due
+
+    def counted(looks: Looks, queue: str) -> bool:
+        if found := is_due(looks, queue):
+            looked.append(time.monotonic())
+        return found
+
+    monkeypatch.setattr(Looks, "is_due", counted)
+    async with open_engine(BODIES, poll_s=0.1) as engine:
+        await asyncio.sleep(0.8)
+        looked.clear()
+        await asyncio.sleep(1.6)
+        # Two queues, 16 polls each: one in four of them.
+        assert 2 <= len(looked) <= 12
+        begin = time.monotonic()
+        await engine.submit("job_a", "sum", {"values": [1, 2]}, tenant="anna")
+        await ended(engine, "job_a")
+        assert any(at - begin < 0.35 for at in looked if at > begin), "what was put in is looked for at the next poll"
 
 
 @both
@@ -533,6 +560,8 @@ def test_the_pinned_dbos_still_has_what_recovery_stands_on() -> None:
     columns = {"application_version", "owner_xid", "executor_id", "queue_name", "started_at_epoch_ms"}
     assert columns <= set(SystemSchema.workflow_status.columns.keys())
     assert INTERNAL_QUEUE_NAME == dbos_takeover.INTERNAL_QUEUE
+    assert list(signature(SystemDatabase.dequeue_scopes).parameters) == ["self", "queue_name"]
+    assert "scopes = dbos._sys_db.dequeue_scopes(queue.name)" in getsource(queue_worker_thread)
 
 
 @both
