@@ -56,8 +56,8 @@ lock: ## resolve the dependencies anew (needs uv)
 bench: setup ## ratios against plain transcoding, written to benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks
 
-soak: setup ## the long forms of the fault tests
-	@$(BIN)/python -m pytest --durations=20 -m "slow or soak" $(PYTEST_FLAGS)
+soak: setup ## the long forms of the fault tests, and what they measured
+	@$(BIN)/python -m pytest --durations=20 -rP -m soak $(PYTEST_FLAGS)
 
 up: setup ## run the six services on this machine
 	@$(BIN)/python -m services.standalone up
