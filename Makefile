@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK ?= requirements/dev.lock
 PYTEST_FLAGS ?=
+# Processes that the tests run in; 0 runs them one after the other, in twice the time.
+TEST_PROCESSES ?= 3
 # Where it is set, each of the hundreds of processes that the tests start compiles all sources anew: a second each.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -39,7 +41,7 @@ demo: setup ## make a video of a painted mask on a talker before a drawn backgro
 	@$(BIN)/python -m services.standalone demo
 
 test: setup node triton lint ## lint, then all tests; what cannot run here is skipped by name
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20 -m "not soak" $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20 -m "not soak" $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed ## ruff, mypy strict, stubs regenerated and compared, contract checked
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
