@@ -324,7 +324,9 @@ async def test_a_child_that_takes_too_much_memory_is_an_error_of_the_video_at_on
     # At some of these sizes reads fail in the middle of a demuxer, which then looks for the next packet for ever.
     for kib in (0, 200, 400, 800, 900):
         tight = Ingest(store, Bounds(memory_bytes=kib << 10))
-        with contextlib.suppress(errors.MediaLimitExceeded) if kib else pytest.raises(errors.MediaLimitExceeded):
+        # Or a library looks through a pointer that it did not get, which is what the child is there for.
+        ends = (errors.MediaLimitExceeded, errors.DecoderDied)
+        with contextlib.suppress(*ends) if kib else pytest.raises(errors.MediaLimitExceeded):
             await tight.index("t/assets/good", f"t/jobs/good/index{kib}")
     assert time.monotonic() - begin < 10
     info, index = await Ingest(store, Bounds()).index("t/assets/good", "t/jobs/good/index")
