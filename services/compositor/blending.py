@@ -220,8 +220,9 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16
     share *= np.float32(1 / 255)
     through = 1 - share
     windows = [2 * (max(5, round(opacity.shape[1] * part)) // 2) + 1 for part in _SPILL_WINDOW_SHARES]
+    sides = np.stack([share, through])
     # The constant keeps a mean at the pixel's own colour where there is nothing of its side nearby.
-    scales = [(1 / (_mean(share, window) + _LITTLE), 1 / (_mean(through, window) + _LITTLE)) for window in windows]
+    scales = [1 / (_means(sides, window) + _LITTLE) for window in windows]
     # The three planes as one stack: each small call gives up the GIL and asks for it back.
     parts = ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2))
     own = np.stack([shrink(plane, scale) for plane, scale in parts]).astype(np.float32)
@@ -243,7 +244,3 @@ def _means(images: NDArray[np.float32], window: int) -> NDArray[np.float32]:
     for image, mean in zip(images, out, strict=True):
         cv2.blur(image, (window, window), dst=mean, borderType=cv2.BORDER_REFLECT)
     return out
-
-
-def _mean(image: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    return np.asarray(cv2.blur(image, (window, window), borderType=cv2.BORDER_REFLECT), np.float32)

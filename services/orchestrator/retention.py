@@ -22,6 +22,7 @@ from services.common.errors import JobNotFound, JobStateForbids, MasqueradeError
 from services.common.records.database import Records, insert_or_ignore
 from services.common.records.tables import assets, counters, identities, job_assets, jobs, keys
 from services.common.store.objects import ObjectStore
+from services.common.store.removal import remover
 from services.orchestrator.book import events, moving
 from services.orchestrator.book.rows import JobRow, row_of
 from services.orchestrator.ending import CONSENT_REASONS, Ending
@@ -40,9 +41,6 @@ ORPHANS_MS: Final = 24 * 3600 * 1000
 
 LOOK_FOR_ORPHANS_MS: Final = 6 * 3600 * 1000
 """Looking for them lists the whole store."""
-
-DELETED_WITHIN_S: Final = 60.0
-"""So long a sweep waits for the store with a row in its hands."""
 
 _ORPHAN: Final = "orphan."
 """What names of counters begin with that say when an orphan was seen first."""
@@ -161,7 +159,7 @@ class Retention:
     async def _sweep_assets(self) -> int:
         """Assets that nobody used for days, and that no running job and no identity needs."""
         before = events.now_ms() - round(self._rules.uploads_days * _DAY_MS)
-        loop = asyncio.get_running_loop()
+        remove = remover(self._store)
 
         def drop(connection: sa.Connection, asset: str) -> bool:
             # It may have been used, or deleted, since it was looked at.
@@ -169,9 +167,7 @@ class Retention:
             row = connection.execute(sa.delete(assets).where(unused).returning(assets.c.tenant, assets.c.key)).first()
             if row is None:
                 return False
-            # Inside the transaction: who stores the same bytes in this moment waits for the row, and then sees that
-            # they are gone.
-            asyncio.run_coroutine_threadsafe(self._store.delete(row.key), loop).result(DELETED_WITHIN_S)
+            remove(row.key)
             append(
                 connection, Entry(row.tenant, moving.ORCHESTRATOR, "asset.deleted", asset, details={"why": "unused"})
             )

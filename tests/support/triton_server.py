@@ -28,7 +28,7 @@ _STUB = "triton_python_backend_stub"
 _SHARED_MEMORY = Path("/dev/shm")
 _DYING_WITH_US = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 """Asks to be killed (PR_SET_PDEATHSIG) when the tests die, and becomes the server. Not in Popen's preexec_fn: a fork of
-this process runs gRPC's handlers for forks, which killed one child in a few dozen."""
+this process runs gRPC's handlers for forks, and a child died there before it became the server."""
 
 _STARTED = b"Started Metrics Service at"
 """Logged after the last of the three ports is bound: gRPC answers earlier, and the server may yet leave."""

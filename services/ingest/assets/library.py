@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -15,10 +13,9 @@ from services.common.errors import AssetNotFound, InUse
 from services.common.records.database import Records
 from services.common.records.pages import number_before, rows_of, token_after
 from services.common.store.objects import ObjectStore
+from services.common.store.removal import remover
 from services.ingest.assets import rows
 from services.ingest.assets.rows import Asset
-
-DELETED_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Library:
             AssetNotFound: the tenant has none of this id.
             InUse: a job that has not ended, or an identity, uses it.
         """
-        loop = asyncio.get_running_loop()
+        remove = remover(self._store)
 
         def work(connection: sa.Connection) -> None:
             found = rows.find_asset(connection, tenant, asset, locked=True)
@@ -85,10 +82,7 @@ class Library:
                 raise AssetNotFound(asset=asset[:80])
             self._require_unused(connection, tenant, asset)
             rows.delete_asset(connection, tenant, asset)
-            # Inside the transaction: bytes that could not be removed keep their row, and who stores the same bytes in
-            # this moment waits for the row and then sees that they are gone.
-            removal = asyncio.run_coroutine_threadsafe(self._store.delete(found.key), loop)
-            removal.result(DELETED_WITHIN_S)
+            remove(found.key)
             append(connection, Entry(tenant, actor, "asset.deleted", asset, details={"size_bytes": found.size_bytes}))
 
         try:
