@@ -363,19 +363,21 @@ async def test_a_job_that_is_cancelled_at_another_replica_stops_within_two_secon
 ) -> None:
     took = []
     for attempt in range(3):
-        job = await house.at("o0").submit(spec_of("anna", segments=2), f"cancelled {attempt}", tenant="anna")
-        await until(lambda job=job: began(house, [job]) > 0, seconds=30, what="it renders")  # type: ignore[misc]
-        other = "o1" if holder(server, house, job) == "o0" else "o0"
-        begin = time.monotonic()
-        await house.at(other).inner.Cancel(orchestrator_pb2.CancelRequest(id=job), timeout=30)
-        assert (await house.at(other).get(job)).state == job_pb2.JOB_STATE_CANCELLED
-        await until(lambda job=job: not in_flight(house, job), seconds=10, what="the compositor stops")  # type: ignore[misc]
+        with house.slowly():
+            job = await house.at("o0").submit(spec_of("anna", segments=1), f"cancelled {attempt}", tenant="anna")
+            await until(house.rendering, seconds=30, what="it renders")
+            other = "o1" if holder(server, house, job) == "o0" else "o0"
+            begin = time.monotonic()
+            await house.at(other).inner.Cancel(orchestrator_pb2.CancelRequest(id=job), timeout=30)
+            assert (await house.at(other).get(job)).state == job_pb2.JOB_STATE_CANCELLED
+            await until(lambda job=job: not in_flight(house, job), seconds=10, what="the compositor stops")  # type: ignore[misc]
+        assert f"stopped {job} " in (house.folder / "log").read_text(), "it was not called off, it ended of itself"
         took.append(max(each.ended or 0 for each in executions(house.folder) if each.job == job) - begin)
         count = began(house, [job])
         await asyncio.sleep(1)
         assert began(house, [job]) == count, "something began after the end"
-        # The compositor was called off, and had not ended of itself.
-        if took[-1] < 2 and f"stopped {job} " in (house.folder / "log").read_text():
+        # Three tries for its time only: another process may have had the cores.
+        if took[-1] < 2:
             return
     raise AssertionError(f"stopped after {took} s")
 
