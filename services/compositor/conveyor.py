@@ -2,8 +2,9 @@
 
 Three stages run at once. Reading groups decoded frames into batches and starts their analysis (mattes and patches of a
 batch are asked for at the same time); blending waits until a frame and its neighbours in time are analysed; delivering
-hands finished frames on in order. What is in flight is bounded by the memory lent to the decoder: a frame keeps its
-memory until it is delivered.
+hands finished frames on in order. Frames that are ready at once are blended, and then delivered, together: a way to the
+pool and back costs a quarter of a millisecond. What is in flight is bounded by the memory lent to the decoder: a frame
+keeps its memory until it is delivered.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.common.errors import AnswerMismatch
 from services.compositor import matte
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from services.compositor.peers import Peers
     from services.compositor.scenery import Scenery
 
-Deliver = Callable[["DecodedFrame"], Awaitable[None]]
+Deliver = Callable[[Sequence["DecodedFrame"]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Bounds:
     swap_bytes: int
     """Most bytes of crops in one call to the swapper; a single larger face goes alone."""
 
+    together: int = 1
+    """Most frames that are blended in one call of the pool."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -62,6 +67,20 @@ class Tally:
     def spent(self, part: str, since: float) -> None:
         """Add the time from `since` (of `perf_counter`) until now."""
         self.seconds[part] += time.perf_counter() - since
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A frame, and all that is blended into it."""
+
+    frame: DecodedFrame
+    patches: list[tuple[Placed, Patch]]
+    mattes: list[Alpha8] | None
+    centre: int
+    """Which of the mattes is its own."""
+
+    held: Held | None
+    """What is seen behind the person."""
 
 
 class Conveyor:
@@ -83,8 +102,8 @@ class Conveyor:
         self._bounds, self._tally = bounds, tally
         self._order = scenery.order
         self._read_frames: asyncio.Queue[DecodedFrame | None] = asyncio.Queue()
-        # One more than can be blended at once: the encoder never waits for a frame that could be ready.
-        self._blended: asyncio.Queue[tuple[DecodedFrame, asyncio.Task[None]] | None] = asyncio.Queue(pool.workers)
+        # One more than can be blended at once: the encoder never waits for frames that could be ready.
+        self._blended: asyncio.Queue[tuple[list[DecodedFrame], asyncio.Task[None]] | None] = asyncio.Queue(pool.workers)
         self._all_delivered = asyncio.Event()
         self._calls = asyncio.Semaphore(bounds.calls)
         self._patches: dict[int, asyncio.Future[list[tuple[Placed, Patch]]]] = {}
@@ -209,16 +228,31 @@ class Conveyor:
     # Blending.
 
     async def _blend(self, group: asyncio.TaskGroup) -> None:
+        ready: list[_Ready] = []
         while (frame := await self._read_frames.get()) is not None:
-            patches = await self._patches[frame.index]
-            del self._patches[frame.index]
-            mattes, centre = await self._mattes_around(frame.index)
-            held = None
-            if mattes is not None and self._scenery.backdrop is not None:
-                held = await self._scenery.backdrop.at(frame.index)
-            task = group.create_task(self._blend_one(frame, patches, mattes, centre, held))
-            await self._blended.put((frame, task))
+            ready.append(await self._ready(frame))
+            # Nothing waits for company: the frame that would come next may need the memory of these.
+            if len(ready) == self._bounds.together or not self._is_ready(frame.index + 1):
+                task = group.create_task(self._blend_all(ready))
+                await self._blended.put(([one.frame for one in ready], task))
+                ready = []
         await self._blended.put(None)
+
+    def _is_ready(self, index: int) -> bool:
+        """Whether all that a frame waits for is there."""
+        wanted: list[asyncio.Future[Any] | None] = [self._patches.get(index)]
+        if self._scenery.needs_matte(index):
+            wanted += [self._mattes.get(near) for near in self._scenery.neighbours(index)]
+        return all(one is not None and one.done() for one in wanted)
+
+    async def _ready(self, frame: DecodedFrame) -> _Ready:
+        patches = await self._patches[frame.index]
+        del self._patches[frame.index]
+        mattes, centre = await self._mattes_around(frame.index)
+        held = None
+        if mattes is not None and self._scenery.backdrop is not None:
+            held = await self._scenery.backdrop.at(frame.index)
+        return _Ready(frame, patches, mattes, centre, held)
 
     async def _mattes_around(self, index: int) -> tuple[list[Alpha8] | None, int]:
         """The mattes that a frame's own takes in, and which of them is its own."""
@@ -240,41 +274,44 @@ class Conveyor:
             self._mattes[index] = asyncio.get_running_loop().create_future()
         return self._mattes[index]
 
-    async def _blend_one(
-        self,
-        frame: DecodedFrame,
-        patches: list[tuple[Placed, Patch]],
-        mattes: list[Alpha8] | None,
-        centre: int,
-        held: Held | None,
-    ) -> None:
-        planes = frame.planes
-        if planes is None:
-            raise AnswerMismatch(asked=f"planes of frame {frame.index}", answered="none", peer="ingest")
-        label = self._scenery.label
+    async def _blend_all(self, ready: Sequence[_Ready]) -> None:
+        label, blur = self._scenery.label, self._order.background.blur
+        calls = []
         try:
-            if patches or mattes is not None or label is not None:
-                behind = None if held is None else held.planes
-                blur = self._order.background.blur
+            for one in ready:
+                planes = one.frame.planes
+                if planes is None:
+                    raise AnswerMismatch(asked=f"planes of frame {one.frame.index}", answered="none", peer="ingest")
+                if one.patches or one.mattes is not None or label is not None:
+                    behind = None if one.held is None else one.held.planes
+                    calls.append(partial(compose, planes, one.patches, one.mattes, one.centre, behind, blur, label))
+            if calls:
                 async with self._blending:
                     since = time.perf_counter()
-                    await self._pool.run(compose, planes, patches, mattes, centre, behind, blur, label)
+                    await self._pool.run(_do_all, calls)
                     self._tally.spent("blend", since)
         finally:
-            if held is not None:
-                held.release()
+            for one in ready:
+                if one.held is not None:
+                    one.held.release()
 
     # Delivering.
 
     async def _deliver(self, deliver: Deliver) -> None:
         while (item := await self._blended.get()) is not None:
-            frame, task = item
+            frames, task = item
             await task
             since = time.perf_counter()
-            await deliver(frame)
+            await deliver(frames)
             self._tally.spent("encode", since)
-            frame.release()
+            for frame in frames:
+                frame.release()
         self._all_delivered.set()
+
+
+def _do_all(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
 
 
 def _cut(cast: Cast, shown: Sequence[tuple[Planes, int]]) -> list[Placed]:

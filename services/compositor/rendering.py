@@ -10,7 +10,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from services.compositor.sinks import SegmentSink
 if TYPE_CHECKING:
     from services.common.colour import ColourTags
     from services.common.lanes.frame import DecodedFrame
+    from services.common.planes import Planes
     from services.common.pool import Pool
     from services.common.store.objects import ObjectInfo, ObjectStore
     from services.compositor.desks import Desks
@@ -49,6 +50,9 @@ PLANES_SUFFIX = ".i420"
 
 # Beyond a batch and the mattes' reach: one frame in the encoder, one that is blended, one that is being decoded.
 _FRAMES_AT_WORK = matte.RADIUS_FRAMES + 3
+
+# Frames in one call of the pool, which cannot be interrupted: a fifth of a second at 720p.
+_TOGETHER, _TOGETHER_BYTES = 8, 16 << 20
 
 # Background frames: the one shown, the one that follows, and what the frames that are being blended still look at.
 _BACKGROUND_FRAMES = 4
@@ -152,9 +156,9 @@ class Renderer:
             folder = Path(open_things.enter_context(tempfile.TemporaryDirectory(dir=self._scratch, prefix="segment-")))
             sink = open_things.enter_context(self._sink(order, index, folder))
 
-            async def deliver(frame: DecodedFrame) -> None:
-                await self._pool.run(sink.take, frame.planes)
-                frames_passed("render")
+            async def deliver(frames: Sequence[DecodedFrame]) -> None:
+                await self._pool.run(_take, sink, [frame.planes for frame in frames])
+                frames_passed("render", len(frames))
 
             for run in order.runs():
                 if scenery.backdrop is not None:
@@ -185,8 +189,10 @@ class Renderer:
         most = min(limits.most_frames, limits.frames_bytes // frame_bytes)
         batch = max(1, min(limits.batch_frames, most - _FRAMES_AT_WORK))
         held = max(most, batch + _FRAMES_AT_WORK)
-        bounds = Bounds(held * frame_bytes, batch, limits.calls, limits.swap_bytes)
         has_video = order.background.kind is BackgroundKind.VIDEO
+        # Of a video behind the person, few frames are held at once.
+        together = 1 if has_video else max(1, min(_TOGETHER, _TOGETHER_BYTES // frame_bytes))
+        bounds = Bounds(held * frame_bytes, batch, limits.calls, limits.swap_bytes, together)
         covers = _BACKGROUND_FRAMES * frame_bytes if has_video else 0
         # A call's crops, its patches with their alphas, and the small frames of a batch with their mattes.
         smalls = 0 if matting is None else 2 * batch * matting[0] * matting[1] * 3
@@ -276,6 +282,11 @@ class _Size(TypedDict):
     width: int
     height: int
     colour: ColourTags
+
+
+def _take(sink: SegmentSink, frames: Sequence[Planes | None]) -> None:
+    for planes in frames:
+        sink.take(planes)
 
 
 def _parsed(read: Callable[[bytes], Parsed], content: bytes, key: str) -> Parsed:

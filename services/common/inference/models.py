@@ -6,6 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -212,10 +213,15 @@ def check_contract(model: Model, inputs: Iterable[TensorContract], outputs: Iter
 
 def _read_card(path: Path) -> Model:
     try:
-        card = tomllib.loads(path.read_text())
-        return _model(path.parent.name, card)
+        return _parsed(path.parent.name, path.read_text())
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as problem:
         raise ModelContractMismatch(model=path.parent.name, problem=f"{CARD} cannot be read: {problem}") from problem
+
+
+@lru_cache(maxsize=256)
+def _parsed(name: str, text: str) -> Model:
+    # Each job reads all cards, and they seldom change.
+    return _model(name, tomllib.loads(text))
 
 
 def _model(name: str, card: Mapping[str, Any]) -> Model:

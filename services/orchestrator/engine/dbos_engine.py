@@ -35,6 +35,7 @@ from services.orchestrator.engine.dbos_rows import (
 from services.orchestrator.engine.dbos_setup import (
     BACKSTOP,
     JOBS,
+    SEGMENTS,
     WORKFLOW_VERSION,
     DbosSettings,
     config_of,
@@ -64,7 +65,7 @@ class DbosEngine:
     def __init__(self, settings: DbosSettings) -> None:
         self._settings = settings
         self._looks = Looks(settings.poll_s)
-        self._siblings = Siblings(on_end=self._looks.rouse)
+        self._siblings = Siblings()
         self._numbers: itertools.count[int] | None = None
         self._submitting = asyncio.Lock()
         self._callbacks: list[Callable[[str], None]] = []
@@ -141,6 +142,7 @@ class DbosEngine:
                 try:
                     return await bodies[body](self._steps(house, job, tenant, priority), spec)
                 finally:
+                    self._looks.rouse(JOBS)
                     self._watch_end(job, workflow)
 
         self._job, self._workflows = job, Workflows(segment, chunk)
@@ -199,7 +201,7 @@ class DbosEngine:
                 SetEnqueueOptions(priority=order),
             ):
                 await DBOS.enqueue_workflow_async(JOBS, self._job, body, job, tenant, spec, priority)
-        self._looks.rouse()
+        self._looks.rouse(JOBS)
         run = await self._attempt(job, wanted)
         assert run is not None, f"{job} was just enqueued"
         # Another process may have been faster with the same id: what was enqueued first holds.
@@ -289,7 +291,7 @@ class DbosEngine:
                 self._tell_of_end(job)
         if lost := sorted(set(runs) - self._siblings.running):
             recovered += await dbos_takeover.requeue(lost, executor=self._settings.executor)
-        self._looks.rouse()
+        self._looks.rouse(JOBS, SEGMENTS)
         return recovered
 
     async def delete(self, *jobs: str) -> None:

@@ -1,4 +1,4 @@
-"""When DBOS looks into its queues: at every poll for a while after something happened here, else at one in four.
+"""When DBOS looks into a queue: at the next polls after something happened to it here, else at one in four.
 
 A look is five statements, some 10 CPU-milliseconds. Two queues, each four times a second: it was a tenth of a core of
 a process that had nothing to do. What can give a queue of this process work is known here: something was put into it,
@@ -7,13 +7,18 @@ or a place became free. Only what another process puts into it waits for the nex
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 from dbos._dbos import _get_dbos_instance
 
 POLLS = 4
-"""So many polls are looks after something happened, and of so many one is when nothing did."""
+"""Of so many polls one is a look when nothing happened."""
+
+AFTER = 2
+"""So many polls are looks after something happened: a body that ends holds its place until its outcome is written, and
+the next poll may come before that."""
 
 
 class Looks:
@@ -21,19 +26,24 @@ class Looks:
 
     def __init__(self, poll_s: float) -> None:
         self._rest_s = POLLS * poll_s
-        self._awake_until = 0.0
         self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._left: dict[str, int] = {}
 
-    def rouse(self) -> None:
-        """Something was put into a queue, or a place became free."""
-        self._awake_until = time.monotonic() + self._rest_s
+    def rouse(self, *queues: str) -> None:
+        """Something was put into these queues, or a place became free in them."""
+        with self._lock:
+            self._left.update(dict.fromkeys(queues, AFTER))
 
     def is_due(self, queue: str) -> bool:
         """Whether this poll of a queue is a look; asked at each of them."""
         now = time.monotonic()
-        if now >= self._awake_until and now - self._last.get(queue, 0.0) < self._rest_s:
-            return False
-        self._last[queue] = now
+        with self._lock:
+            left = self._left.get(queue, 0)
+            if not left and now - self._last.get(queue, 0.0) < self._rest_s:
+                return False
+            self._left[queue] = max(0, left - 1)
+            self._last[queue] = now
         return True
 
     def decide(self) -> None:
@@ -44,6 +54,4 @@ class Looks:
         """
         database: Any = _get_dbos_instance()._sys_db
         scopes = database.dequeue_scopes
-        # What was found at the start waits in the queues by now.
-        self.rouse()
         database.dequeue_scopes = lambda queue: scopes(queue) if self.is_due(queue) else []

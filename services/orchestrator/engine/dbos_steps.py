@@ -126,7 +126,7 @@ class DbosSteps:
                         SEGMENTS, segment, body, self._job, self._tenant, {"batch": batch, "item": item}, self._priority
                     )
                 handles.append(handle)
-                self._house.looks.rouse()
+                self._house.looks.rouse(SEGMENTS)
             answers: list[JsonObject] = []
             failures: list[Failure] = []
             # In order, whatever ends first: the order of recorded steps must be the same after a crash.
@@ -231,6 +231,8 @@ async def run_segment(house: House, steps: DbosSteps, body: str, envelope: dict[
             if error.failure.reason != "CANCELLED":
                 await outside(_call_off(batch))
             raise
+        finally:
+            house.looks.rouse(SEGMENTS)
 
 
 async def run_chunk(house: House, steps: DbosSteps, body: str, envelope: dict[str, Any]) -> dict[str, Any]:

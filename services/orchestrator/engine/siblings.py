@@ -40,11 +40,7 @@ class Siblings:
     parent looks at once; of one that ran elsewhere the parent's own look a second later tells.
     """
 
-    def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
-        """Args:
-        on_end: called when a body ends.
-        """
-        self._on_end = on_end
+    def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], str] = {}
         self._is_interrupted = False
         self._bells: dict[str, asyncio.Event] = {}
@@ -65,7 +61,6 @@ class Siblings:
             yield
         finally:
             self._tasks.pop(task, None)
-            self._on_end()
             if (bell := self._bells.get(workflow)) is not None:
                 bell.set()
 
