@@ -11,6 +11,9 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 _END: Final = object()
 STOP_S: Final = 10.0
+_LAST_WORDS_S: Final = 0.1
+"""So long after a call was left gRPC still tells its loop that it has ended. Telling a closed loop is an error, and the
+loop of another client in this process would get it."""
 
 
 class LoopThread:
@@ -19,6 +22,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._unended = 0
 
     def start(self) -> None:
         """Begin to run coroutines."""
@@ -51,9 +55,11 @@ class LoopThread:
         async def following() -> Any:
             return await anext(items, _END)
 
+        self._unended += 1
         try:
             while (item := self.run(following())) is not _END:
                 yield item
+            self._unended -= 1
         finally:
             self._close_soon(items)
 
@@ -72,7 +78,7 @@ class LoopThread:
         if loop is None or thread is None:
             return
         try:
-            asyncio.run_coroutine_threadsafe(_settle(), loop).result(STOP_S)
+            asyncio.run_coroutine_threadsafe(_settle(_LAST_WORDS_S if self._unended else 0.0), loop).result(STOP_S)
         finally:
             self._loop = self._thread = None
             loop.call_soon_threadsafe(loop.stop)
@@ -88,8 +94,8 @@ async def _closed(items: AsyncIterator[Any]) -> None:
             await items.aclose()
 
 
-async def _settle() -> None:
-    """Cancel all other tasks; end iterators that nobody follows any more, and threads that read files."""
+async def _settle(wait_s: float) -> None:
+    """Cancel all other tasks; end iterators that nobody follows any more, and threads that read files; then wait."""
     loop = asyncio.get_running_loop()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
@@ -97,3 +103,4 @@ async def _settle() -> None:
     await asyncio.gather(*others, return_exceptions=True)
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
+    await asyncio.sleep(wait_s)
