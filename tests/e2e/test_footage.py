@@ -181,6 +181,7 @@ async def test_a_head_that_turns_keeps_its_frames_and_its_place(mesh: Driver, fo
     assert len(boxes(result.seen)) == result.source.index.frames
 
 
+@pytest.mark.slow
 async def test_a_long_film_passes_unchanged(mesh: Driver, footage: Footage) -> None:
     result = await mesh.transform(footage("background_bunny.webm"), segments=2)
     assert_times_are_the_sources(result)
