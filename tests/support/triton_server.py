@@ -91,7 +91,7 @@ class TritonServer:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, timeout_s: float = 40.0) -> None:
+    def start(self, timeout_s: float = 80.0) -> None:
         """Start and wait until every model has warmed up."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
