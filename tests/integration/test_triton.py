@@ -107,6 +107,16 @@ def statistics(server: TritonServer, model: str) -> tuple[int, int]:
     return stats.inference_count, stats.execution_count
 
 
+async def settled(server: TritonServer, model: str, at_least: int = 0) -> tuple[int, int]:
+    """The same once they do not change any more: a run is counted a moment after it was answered."""
+    known = (-1, -1)
+    async with asyncio.timeout(20):
+        while (found := statistics(server, model)) != known or found[0] < at_least:
+            known = found
+            await asyncio.sleep(0.3)
+    return found
+
+
 @WAYS
 @pytest.mark.parametrize("length", [1, 8, 16])
 @pytest.mark.parametrize("name", STARTER)
@@ -123,11 +133,11 @@ async def test_concurrent_requests_share_runs_and_each_gets_its_own_answer(serve
     runtime = opened(server, shared_memory=shared_memory, in_flight=16)
     images = pictures("facemesh", 48)
     expected = (await in_process.infer("facemesh", {"image": images}))["points"]
-    items_before, runs_before = statistics(server, "facemesh")
+    items_before, runs_before = await settled(server, "facemesh")
     answers = await asyncio.gather(
         *(runtime.infer("facemesh", {"image": images[number : number + 1]}) for number in range(48))
     )
-    items, runs = statistics(server, "facemesh")
+    items, runs = await settled(server, "facemesh", at_least=items_before + 48)
     assert items - items_before == 48
     assert runs - runs_before <= 24, "the server put nothing together"
     for number, answer in enumerate(answers):

@@ -100,6 +100,7 @@ class FolderStore:
             with self._incoming() as folder:
                 file, digest, count = _write(folder, source)
                 place = self._root / key
+                written = _fingerprint(file)
                 # Its parents may be swept away between the two lines by a delete_prefix: once more is enough, because
                 # whoever deletes a job no longer starts its steps.
                 for _ in range(2):
@@ -121,8 +122,10 @@ class FolderStore:
                             ) from error
                 else:
                     os.rename(folder, place)
-                sync_folder(place.parent)
-                self._checked.add(_fingerprint(place / file.name))
+                # From here on it can be deleted: that is no fault of whoever wrote it.
+                with contextlib.suppress(FileNotFoundError):
+                    sync_folder(place.parent)
+                self._checked.add(written)
                 return ObjectInfo(key, digest, count)
 
     def _intact(self, key: str) -> ObjectInfo | None:

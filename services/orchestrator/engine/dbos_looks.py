@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from dbos._dbos import _get_dbos_instance
@@ -29,6 +30,7 @@ class Looks:
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()
         self._left: dict[str, int] = {}
+        self._rows: dict[str, tuple[float, Any]] = {}
 
     def rouse(self, *queues: str) -> None:
         """Something was put into these queues, or a place became free in them."""
@@ -53,5 +55,15 @@ class Looks:
         with none. dbos is pinned and a test says when it goes.
         """
         database: Any = _get_dbos_instance()._sys_db
-        scopes = database.dequeue_scopes
+        scopes, read = database.dequeue_scopes, database.get_queue
         database.dequeue_scopes = lambda queue: scopes(queue) if self.is_due(queue) else []
+        database.get_queue = lambda queue: self._settings(queue, read)
+
+    def _settings(self, queue: str, read: Callable[[str], Any]) -> Any:
+        """A queue's row, which each poll asks for; it changes only when a process of a newer version starts."""
+        now = time.monotonic()
+        at, row = self._rows.get(queue, (0.0, None))
+        if row is None or now - at >= self._rest_s:
+            row = read(queue)
+            self._rows[queue] = (now, row)
+        return row

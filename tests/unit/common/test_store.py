@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,28 @@ async def test_deleting_an_object_leaves_those_below_it(store: FolderStore) -> N
 def test_a_key_that_could_lead_elsewhere_is_refused(key: str) -> None:
     with pytest.raises(errors.InvalidSpec):
         checked_key(key)
+
+
+@pytest.mark.parametrize("gone", ["the object", "its folder"])
+async def test_an_object_that_is_deleted_the_moment_it_is_there_was_written_all_the_same(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    rename = os.rename
+
+    def renamed_and_deleted(source: Path, target: Path) -> None:
+        rename(source, target)
+        if INCOMING in Path(target).parts:
+            return
+        shutil.rmtree(target if gone == "the object" else target.parent)
+
+    monkeypatch.setattr(os, "rename", renamed_and_deleted)
+    info = await store.put_bytes("t/jobs/job_1/render/000001-ab", b"frames")
+    monkeypatch.undo()
+    assert (info.digest, info.bytes) == (sha(b"frames"), 6)
+    assert await store.stat(info.key) is None
+    assert await store.put_bytes(info.key, b"frames") == info
+    assert await store.get_bytes(info.key) == b"frames"
+    assert incoming(tmp_path) == []
 
 
 async def test_every_method_checks_its_key(store: FolderStore, tmp_path: Path) -> None:
