@@ -2,9 +2,9 @@
 
 Three stages run at once. Reading groups decoded frames into batches and starts their analysis (mattes and patches of a
 batch are asked for at the same time); blending waits until a frame and its neighbours in time are analysed; delivering
-hands finished frames on in order. Frames that are ready at once are blended, and then delivered, together: a way to the
-pool and back costs a quarter of a millisecond. What is in flight is bounded by the memory lent to the decoder: a frame
-keeps its memory until it is delivered.
+hands finished frames on in order. Frames that are ready at once are blended, and then delivered, together: each way to
+the pool and back wakes two threads. What is in flight is bounded by the memory lent to the decoder: a frame keeps its
+memory until it is delivered.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ class Looks:
         database: Any = _get_dbos_instance()._sys_db
         scopes, read = database.dequeue_scopes, database.get_queue
         database.dequeue_scopes = lambda queue: scopes(queue) if self.is_due(queue) else []
-        database.get_queue = lambda queue: self._settings(queue, read)
+        # With options it is another question than that of the polls.
+        database.get_queue = lambda queue, **how: read(queue, **how) if how else self._settings(queue, read)
 
     def _settings(self, queue: str, read: Callable[[str], Any]) -> Any:
         """A queue's row, which each poll asks for; it changes only when a process of a newer version starts."""

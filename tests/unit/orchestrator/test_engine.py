@@ -562,6 +562,7 @@ def test_the_pinned_dbos_still_has_what_recovery_stands_on() -> None:
     assert INTERNAL_QUEUE_NAME == dbos_takeover.INTERNAL_QUEUE
     assert list(signature(SystemDatabase.dequeue_scopes).parameters) == ["self", "queue_name"]
     assert "scopes = dbos._sys_db.dequeue_scopes(queue.name)" in getsource(queue_worker_thread)
+    assert "latest = dbos._sys_db.get_queue(queue.name)" in getsource(queue_worker_thread)
 
 
 @both
