@@ -145,26 +145,29 @@ def make_texel_grid(topology: Topology, size: int) -> TexelGrid:
     beyond the rim, and interpolation at the rim takes in nothing foreign.
     """
     triangles = topology.closed()
+    layout = mesh_space().astype(np.float64)[triangles] * size
+    # Every texel that may lie in a triangle with that triangle, all pairs at once: triangle by triangle the three grids
+    # that a command waits for took 0.20 s.
+    owner, rows, columns = _texels_near(layout, size)
+    a, b, c = (layout[owner, corner].T for corner in range(3))
+    xs, ys = columns + 0.5, rows + 0.5
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    second = ((xs - a[0]) * (c[1] - a[1]) - (ys - a[1]) * (c[0] - a[0])) / area
+    third = ((b[0] - a[0]) * (ys - a[1]) - (b[1] - a[1]) * (xs - a[0])) / area
+    shares = np.stack([1 - second - third, second, third], axis=-1)
+    # How far inside its triangle a texel lies; a texel on an edge shared by two goes to the better one.
+    margin = shares.min(axis=-1)
+    hits = np.flatnonzero(margin >= -1e-9)
+    texels = rows[hits] * size + columns[hits]
+    ranked = np.lexsort((-margin[hits], texels))
+    ranked = ranked[np.diff(texels[ranked], prepend=-1) > 0]
+    best, texels = hits[ranked], texels[ranked]
     corners = np.zeros((size, size, 3), np.int32)
     weights = np.zeros((size, size, 3), np.float32)
-    # How far inside its triangle a texel lies; a texel on an edge shared by two keeps the better one.
-    depth = np.full((size, size), -np.inf)
-    layout = mesh_space().astype(np.float64) * size
-    for triangle in triangles:
-        a, b, c = layout[triangle]
-        x0, y0 = np.maximum(np.floor(np.minimum(np.minimum(a, b), c) - 1).astype(int), 0)
-        x1, y1 = np.minimum(np.ceil(np.maximum(np.maximum(a, b), c) + 1).astype(int), size)
-        ys, xs = np.mgrid[y0:y1, x0:x1] + 0.5
-        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-        second = ((xs - a[0]) * (c[1] - a[1]) - (ys - a[1]) * (c[0] - a[0])) / area
-        third = ((b[0] - a[0]) * (ys - a[1]) - (b[1] - a[1]) * (xs - a[0])) / area
-        shares = np.stack([1 - second - third, second, third], axis=-1)
-        margin = shares.min(axis=-1)
-        better = (margin >= -1e-9) & (margin > depth[y0:y1, x0:x1])
-        depth[y0:y1, x0:x1][better] = margin[better]
-        corners[y0:y1, x0:x1][better] = triangle
-        weights[y0:y1, x0:x1][better] = shares[better]
-    inside = np.isfinite(depth)
+    inside = np.zeros((size, size), bool)
+    corners.reshape(-1, 3)[texels] = triangles[owner[best]]
+    weights.reshape(-1, 3)[texels] = shares[best]
+    inside.reshape(-1)[texels] = True
     nearest = _nearest_inside(inside)
     return TexelGrid(corners=corners[nearest], weights=weights[nearest], inside=inside)
 
@@ -237,6 +240,17 @@ def _one_winding(triangles: NDArray[np.int32], layout: NDArray[np.float32]) -> N
     turned = triangles.copy()
     turned[area < 0] = turned[area < 0][:, [0, 2, 1]]
     return turned
+
+
+def _texels_near(layout: NDArray[np.float64], size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The texels around each triangle, (n, 3, 2) in texels: the triangle's number, row and column of each."""
+    low = np.maximum(np.floor(layout.min(axis=1) - 1).astype(np.intp), 0)
+    extent = np.minimum(np.ceil(layout.max(axis=1) + 1).astype(np.intp), size) - low
+    counts = extent.prod(axis=1)
+    owner = np.repeat(np.arange(len(layout)), counts)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    down, across = np.divmod(place, extent[owner, 0])
+    return owner, low[owner, 1] + down, low[owner, 0] + across
 
 
 def _nearest_inside(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

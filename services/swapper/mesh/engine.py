@@ -42,7 +42,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def warm() -> None:
-    """Make the tables that the first call would wait for, 0.4 s of work.
+    """Make the tables that the first call would wait for, 0.1 s of work.
 
     Raises:
         FileNotFoundError: the mesh's topology is not in the model repository.
