@@ -93,9 +93,9 @@ class ShardMaker:
             frames.append(seen.frame[a:b])
             tracks.append(numbers[a:b])
             scores.append(seen.score[a:b])
-            placed = seen.points[a:b].astype(np.float32) / np.float32(SUBPIXELS)
-            placed[:, :, :2] += seen.corner[a:b, None].astype(np.float32)
-            points.append(placed)
+            origin = np.zeros((b - a, 1, 3), np.float32)
+            origin[:, 0, :2] = seen.corner[a:b]
+            points.append(seen.points[a:b].astype(np.float32) / np.float32(SUBPIXELS) + origin)
         return np.concatenate(frames), np.concatenate(tracks), np.concatenate(scores), np.concatenate(points)
 
 
