@@ -170,11 +170,12 @@ def test_work_of_a_dead_process_is_taken_over_within_a_minute(
     """With the time that operators have, and with nobody who comes back."""
     url = postgres.new_database()
     with engines(tmp_path, database=url) as running:
-        running.start("e0", jobs=[a_job("a", segments=12, sleep_s=0.5)])
-        running.start("e1")
+        running.start("e0", jobs=[a_job("a", segments=24, sleep_s=1)])
         running.ready("e0")
+        # Before there is another one: the job itself, and not only segments of it, is what is left behind.
+        until(lambda: began(tmp_path) >= 1, seconds=20, what="the job is on its way")
+        running.start("e1")
         running.ready("e1")
-        until(lambda: began(tmp_path) >= 6, seconds=20, what="the job is on its way")
         running.signal("e0", how)
         took_s = until(lambda: "taken over" in running.said("e1"), seconds=60, what="the dead one is relieved")
         assert took_s > 25, "it was called dead too early"
