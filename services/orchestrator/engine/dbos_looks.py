@@ -7,6 +7,7 @@ or a place became free. Only what another process puts into it waits for the nex
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class Looks:
         now = time.monotonic()
         with self._lock:
             left = self._left.get(queue, 0)
-            if not left and now - self._last.get(queue, 0.0) < self._rest_s:
+            if not left and now - self._last.get(queue, -math.inf) < self._rest_s:
                 return False
             self._left[queue] = max(0, left - 1)
             self._last[queue] = now
