@@ -8,6 +8,7 @@ sample changes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 
 from services.common.arrays import Affine, Alpha8, Plane, Rgb
 from services.common.planes import Planes, rgb_to_yuv444
-from services.compositor.tiles import TILE_PX, enlarge, runs, shrink
+from services.compositor.tiles import TILE_PX, Cells, Tiles, reach, shrink
+
+Image = NDArray[np.integer[Any] | np.floating[Any]]
+"""What OpenCV's stubs say that its functions return; here always uint8."""
 
 _SPILL_WIDTH_PX = 320
 """Columns at which the foreground's clean colour is estimated: it is smooth, and 320 of them cost 2 ms."""
@@ -98,63 +102,47 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
         raise ValueError("the background is not of the frame's size")
     # Even, so that chroma has a whole factor as well.
     factor = 2 * max(1, math.ceil(planes.width / (2 * _SPILL_WIDTH_PX)))
-    work = list(runs(alpha, tile_px=factor * max(1, round(TILE_PX / factor))))
-    # Before the first tile is written: the colours of an edge are looked for beyond its own tile.
-    spills = _spills(planes, alpha, factor) if any(run.value not in (0, 255) for run in work) else []
-    for run in work:
-        if run.value == 255:
-            continue
-        box = (run.x0, run.y0, run.x1, run.y1)
-        half_box = (run.x0 // 2, run.y0 // 2, run.x1 // 2, run.y1 // 2)
-        if run.value == 0:
-            for plane, behind, (left, top, right, bottom) in _by_plane(planes, background, box, half_box):
-                np.copyto(plane[top:bottom, left:right], behind[top:bottom, left:right])
-            continue
-        opacity = alpha[run.y0 : run.y1, run.x0 : run.x1]
-        half_size = (opacity.shape[1] // 2, opacity.shape[0] // 2)
-        half_opacity = np.asarray(cv2.resize(opacity, half_size, interpolation=cv2.INTER_AREA), np.uint8)
-        luma, chroma = (opacity, cv2.LUT(opacity, _THROUGH)), (half_opacity, cv2.LUT(half_opacity, _THROUGH))
-        factors = (factor, factor // 2, factor // 2)
-        parts = _by_plane(planes, background, box, half_box)
-        for (plane, behind, place), shares, spill, scale in zip(
-            parts, (luma, chroma, chroma), spills, factors, strict=True
-        ):
-            at = np.s_[place[1] : place[3], place[0] : place[2]]
-            own = _cleaned(plane[at], enlarge(spill, scale, place), shares[1])
-            _mix(plane[at], own, shares[0], under=behind[at])
+    tile_px = factor * max(1, round(TILE_PX / factor))
+    mixed = Tiles.of(alpha, tile_px=tile_px).mixed()
+    # Before the first sample is written: the colours of an edge are looked for beyond its own tile.
+    spills = _spills(planes, alpha, factor, mixed) if mixed else []
+    half_alpha = np.asarray(cv2.resize(alpha, planes.u.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    layers = (
+        (planes.y, background.y, alpha),
+        (planes.u, background.u, half_alpha),
+        (planes.v, background.v, half_alpha),
+    )
+    for number, (plane, behind, share) in enumerate(layers):
+        cv2.copyTo(behind, (share == 0).view(np.uint8), plane)
+        for cells in mixed:
+            _blend_cells(plane, behind, share, cells.halved() if number else cells, spills[number])
 
 
-def _by_plane(
-    planes: Planes, background: Planes, box: tuple[int, int, int, int], half_box: tuple[int, int, int, int]
-) -> list[tuple[Plane, Plane, tuple[int, int, int, int]]]:
-    """Each plane with the background's and its own rectangle."""
-    return [
-        (planes.y, background.y, box),
-        (planes.u, background.u, half_box),
-        (planes.v, background.v, half_box),
-    ]
+def _blend_cells(plane: Plane, background: Plane, alpha: Alpha8, cells: Cells, spill: _Spill) -> None:
+    """The tiles between foreground and background, all at once."""
+    share = cells.of(alpha)
+    change = cells.moved(-spill.x0, -spill.y0).enlarged(spill.levels, spill.factor)
+    own = _cleaned(cells.of(plane), change, cv2.LUT(share, _THROUGH))
+    mixed = cells.of(background)
+    _mix(mixed, own, share)
+    cells.put(plane, mixed)
 
 
-def _mix(
-    plane: Plane,
-    over: NDArray[np.integer[Any] | np.floating[Any]],
-    alpha: NDArray[np.integer[Any] | np.floating[Any]],
-    under: Plane | None = None,
-) -> None:
-    """plane = under + (over - under) * alpha / 255, rounded once; exact at alpha 0 and 255. It may lie under itself."""
-    under = plane if under is None else under
-    difference = cv2.subtract(over, under, dtype=cv2.CV_16S)
-    difference = cv2.multiply(difference, alpha, scale=1 / 255, dtype=cv2.CV_16S)
-    cv2.add(under, difference, dst=plane, dtype=cv2.CV_8U)
+def _mix(plane: Plane, over: Image, alpha: Image) -> None:
+    """plane += (over - plane) * alpha / 255, rounded once; exact at alpha 0 and 255."""
+    difference = cv2.subtract(over, plane, dtype=cv2.CV_16S)
+    # Of one type: OpenCV multiplies numbers of two types seven times slower.
+    difference = cv2.multiply(difference, alpha.astype(np.int16), scale=1 / 255)
+    cv2.add(plane, difference, dst=plane, dtype=cv2.CV_8U)
 
 
-def _cleaned(plane: Plane, spill: NDArray[np.int16], through: NDArray[np.integer[Any] | np.floating[Any]]) -> Plane:
+def _cleaned(plane: Plane, spill: NDArray[np.int16], through: Image) -> Plane:
     """The samples without the old background's light: as much of the spill is taken out as shows through.
 
     Each sample is corrected by its own alpha. A correction that is interpolated as a whole reaches from an open edge
     into the sure pixels beside it.
     """
-    change = cv2.multiply(spill, through, scale=1 / 255, dtype=cv2.CV_16S)
+    change = cv2.multiply(spill, through.astype(np.int16), scale=1 / 255)
     return np.asarray(cv2.add(plane, change, dtype=cv2.CV_8U), np.uint8)
 
 
@@ -203,44 +191,79 @@ def _unwarped(patch: Patch, x0: int, y0: int) -> tuple[Rgb, Alpha8, int, int]:
     return np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), x0 + int(low[0]), y0 + int(low[1])
 
 
-def _spills(planes: Planes, alpha: Alpha8, factor: int) -> list[NDArray[np.int16]]:
-    """For Y, U and V what is to be added to a sample, times 1 - alpha, so that it shows the foreground's colour alone.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spill:
+    """For a part of one plane, what is to be added to a sample, times 1 - alpha, to show the foreground alone.
+
+    Attributes:
+        levels: (h, w) int16, one for `factor` x `factor` samples.
+        factor: how much larger the plane is.
+        x0, y0: where the part begins, in samples of the plane.
+    """
+
+    levels: NDArray[np.int16]
+    factor: int
+    x0: int
+    y0: int
+
+
+def _spills(planes: Planes, alpha: Alpha8, factor: int, mixed: Sequence[Cells]) -> list[_Spill]:
+    """The spill of Y, U and V around the tiles that need it.
 
     Blur fusion in two passes (Forte 2021, "Approximate fast foreground colour estimation"): local means of foreground
     and background under the matte, corrected by what they do not explain; the first pass looks far enough to find
     both colours, the second stays near. With those means F and B, a sample I = alpha F + (1 - alpha) B + rest has the
     clean colour F + alpha rest, which lies (1 - alpha)(F - B - rest) from I. The factor 1 - alpha is left out here
     and taken at the frame's own size, where it is 0 in every sure sample.
-
-    Returns:
-        Three (ceil(H / factor), ceil(W / factor)) int16 in levels.
     """
     opacity = shrink(alpha, factor)
-    share = opacity.astype(np.float32)
+    windows = [2 * (max(5, round(opacity.shape[1] * part)) // 2) + 1 for part in _SPILL_WINDOW_SHARES]
+    x0, y0, x1, y1 = reach(mixed, factor, sum(window // 2 for window in windows) + 1, opacity.shape)
+    share = opacity[y0:y1, x0:x1].astype(np.float32)
     share *= np.float32(1 / 255)
     through = 1 - share
-    windows = [2 * (max(5, round(opacity.shape[1] * part)) // 2) + 1 for part in _SPILL_WINDOW_SHARES]
-    sides = np.stack([share, through])
-    # The constant keeps a mean at the pixel's own colour where there is nothing of its side nearby.
-    scales = [1 / (_means(sides, window) + _LITTLE) for window in windows]
     # The three planes as one stack: each small call gives up the GIL and asks for it back.
-    parts = ((planes.y, factor), (planes.u, factor // 2), (planes.v, factor // 2))
-    own = np.stack([shrink(plane, scale) for plane, scale in parts]).astype(np.float32)
-    front: NDArray[np.float32] = own
-    back: NDArray[np.float32] = own
-    spill = np.zeros_like(own)
-    for window, (front_scale, back_scale) in zip(windows, scales, strict=True):
-        front = np.asarray((_means(front * share, window) + _LITTLE * front) * front_scale, np.float32)
-        back = np.asarray((_means(back * through, window) + _LITTLE * back) * back_scale, np.float32)
-        rest = own - back - share * (front - back)
-        spill = front - back - rest
-        front += share * rest
-    return list(np.rint(spill).astype(np.int16))
+    scales = (factor, factor // 2, factor // 2)
+    smalls = [
+        shrink(plane, scale)[y0:y1, x0:x1] for plane, scale in zip((planes.y, planes.u, planes.v), scales, strict=True)
+    ]
+    own = np.stack(smalls).astype(np.float32)
+    front, back = own, own
+    for window in windows:
+        if front is not own:
+            # What the wide means did not explain is the foreground's, as far as it is the foreground.
+            front += share * _rest(own, front, back, share)
+        covered = np.asarray(cv2.blur(share, (window, window), borderType=cv2.BORDER_REFLECT), np.float32)
+        front = _local_colour(front, share, covered, window)
+        back = _local_colour(back, through, 1 - covered, window)
+    spill = front - back
+    spill -= _rest(own, front, back, share)
+    levels = np.rint(spill, out=spill).astype(np.int16)
+    return [_Spill(one, scale, x0 * scale, y0 * scale) for one, scale in zip(levels, scales, strict=True)]
 
 
-def _means(images: NDArray[np.float32], window: int) -> NDArray[np.float32]:
-    """Of each image of a stack."""
-    out = np.empty_like(images)
-    for image, mean in zip(images, out, strict=True):
-        cv2.blur(image, (window, window), dst=mean, borderType=cv2.BORDER_REFLECT)
-    return out
+def _rest(
+    own: NDArray[np.float32], front: NDArray[np.float32], back: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What foreground and background under the matte do not explain."""
+    explained = front - back
+    explained *= share
+    explained += back
+    np.subtract(own, explained, out=explained)
+    return explained
+
+
+def _local_colour(
+    colours: NDArray[np.float32], share: NDArray[np.float32], share_nearby: NDArray[np.float32], window: int
+) -> NDArray[np.float32]:
+    """Means of a stack of planes over a window, each pixel by its share.
+
+    The constant keeps a mean at the pixel's own colour where there is nothing of its side nearby.
+    """
+    weighted = colours * share
+    found = np.empty_like(colours)
+    for plane, mean in zip(weighted, found, strict=True):
+        cv2.blur(plane, (window, window), dst=mean, borderType=cv2.BORDER_REFLECT)
+    found += np.multiply(colours, _LITTLE, out=weighted)
+    found *= 1 / (share_nearby + _LITTLE)
+    return found

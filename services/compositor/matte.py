@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.arrays import Alpha, Alpha8, Plane
-from services.compositor.tiles import TILE_PX, enlarge, runs, shrink
+from services.compositor.tiles import TILE_PX, Tiles, reach, shrink
 
 RADIUS_FRAMES = 2
 """R: a frame's matte takes in so many frames before it and after it."""
@@ -32,6 +32,9 @@ GUIDE_WIDTH_PX = 640
 
 _EDGE_EPS = 6.5
 """Variance of luma (in squared levels) below which an edge is noise; 1e-4 for luma in [0, 1]."""
+
+_UNSURE = 128
+"""The verdict on a pixel that the matte says neither 0 nor 1 of."""
 
 _RADIUS_SHARE = 1 / 80
 """Window of the guided filter as a share of the guide's width: about the breadth of the model's soft edge."""
@@ -108,20 +111,47 @@ def refine(alpha: Alpha, guide: Plane, *, band: EdgeBand = EdgeBand()) -> Alpha8
     factor = max(1, math.ceil(width / GUIDE_WIDTH_PX))
     small_guide = shrink(guide, factor)
     coarse = _spread(alpha, frame=(width, height), factor=factor, size=small_guide.shape)
-    slope, offset = _edge_coefficients(small_guide, coarse)
+    verdict = np.asarray(cv2.LUT(coarse, _verdicts(band)), np.uint8)
+    tiles = Tiles.of(_beside_none_other(verdict), tile_px=max(1, TILE_PX // factor))
+    out = tiles.painted(scale=factor, size=(width, height))
+    unsure = tiles.mixed(scale=factor, size=(width, height))
+    if not unsure:
+        return out
 
+    # Only where it is needed: the means of means of a tile look so far beyond it.
+    radius = max(4, round(small_guide.shape[1] * _RADIUS_SHARE))
+    x0, y0, x1, y1 = reach(unsure, factor, 2 * radius + 2, coarse.shape)
+    part = np.s_[y0:y1, x0:x1]
+    slope, offset = _edge_coefficients(small_guide[part], coarse[part], radius)
     # The stretch is linear, so it goes into the coefficients. Sure pixels get slope 0.
     gain = 1 / (band.white - band.black)
     slope *= gain
     offset -= 255 * band.black
     offset *= gain
-    verdict = np.full(coarse.shape, 128, np.uint8)
-    verdict[coarse <= band.low * 255] = 0
-    verdict[coarse >= band.high * 255] = 255
-    sure = verdict != 128
-    slope[sure] = 0
-    offset[sure] = verdict[sure]
-    return _apply(slope, offset, verdict, guide, factor)
+    is_unsure = (verdict[part] == _UNSURE).view(np.uint8)
+    slope = np.asarray(cv2.copyTo(slope, is_unsure), np.float32)
+    offset = np.asarray(cv2.copyTo(offset, is_unsure, verdict[part].astype(np.float32)), np.float32)
+    for cells in unsure:
+        here = cells.moved(-x0 * factor, -y0 * factor)
+        refined = cells.of(guide).astype(np.float32)
+        refined *= here.enlarged(slope, factor)
+        cells.put(out, np.asarray(cv2.add(refined, here.enlarged(offset, factor), dtype=cv2.CV_8U), np.uint8))
+    return out
+
+
+def _verdicts(band: EdgeBand) -> NDArray[np.uint8]:
+    """By alpha in 1/255: 0 or 255 where the matte is sure."""
+    levels = np.arange(256)
+    return np.select([levels <= band.low * 255, levels >= band.high * 255], [0, 255], _UNSURE).astype(np.uint8)
+
+
+def _beside_none_other(verdict: Plane) -> Plane:
+    """The verdict where all neighbours have the same: bilinear interpolation reaches one pixel further than a tile."""
+    kernel = np.ones((3, 3), np.uint8)
+    least, most = cv2.erode(verdict, kernel), cv2.dilate(verdict, kernel)
+    reached = np.full_like(verdict, _UNSURE)
+    cv2.copyTo(least, np.equal(least, most).view(np.uint8), reached)
+    return reached
 
 
 def _spread(alpha: Alpha, *, frame: tuple[int, int], factor: int, size: tuple[int, ...]) -> Plane:
@@ -137,16 +167,15 @@ def _spread(alpha: Alpha, *, frame: tuple[int, int], factor: int, size: tuple[in
     )
 
 
-def _edge_coefficients(guide: Plane, coarse: Plane) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _edge_coefficients(guide: Plane, coarse: Plane, radius: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slope and offset such that alpha = slope * luma + offset, each (h, w) float32, in levels."""
-    radius = max(4, round(guide.shape[1] * _RADIUS_SHARE))
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(image: NDArray[np.integer[Any] | np.floating[Any]]) -> NDArray[np.float32]:
         return np.asarray(cv2.boxFilter(image, cv2.CV_32F, window, borderType=cv2.BORDER_REFLECT), np.float32)
 
     mean_guide, mean_alpha = mean(guide), mean(coarse)
-    slope = mean(np.asarray(cv2.multiply(guide, coarse, dtype=cv2.CV_16U)))
+    slope = mean(guide * coarse.astype(np.uint16))
     slope -= mean_guide * mean_alpha
     variance = np.asarray(cv2.sqrBoxFilter(guide, cv2.CV_32F, window, borderType=cv2.BORDER_REFLECT), np.float32)
     variance -= mean_guide * mean_guide
@@ -155,25 +184,3 @@ def _edge_coefficients(guide: Plane, coarse: Plane) -> tuple[NDArray[np.float32]
     mean_guide *= slope
     mean_alpha -= mean_guide
     return mean(slope), mean(mean_alpha)
-
-
-def _apply(
-    slope: NDArray[np.float32], offset: NDArray[np.float32], verdict: Plane, guide: Plane, factor: int
-) -> Alpha8:
-    """The refined alpha: fills where the verdict is one, arithmetic where it is not."""
-    out = np.empty(guide.shape, np.uint8)
-    height, width = guide.shape
-    # Bilinear interpolation reaches one pixel further than the tile: a tile beside an unsure one is unsure as well.
-    kernel = np.ones((3, 3), np.uint8)
-    least, most = cv2.erode(verdict, kernel), cv2.dilate(verdict, kernel)
-    reached = np.where(least == most, verdict, 128).astype(np.uint8)
-    for run in runs(reached, tile_px=TILE_PX // factor):
-        x0, y0 = run.x0 * factor, run.y0 * factor
-        x1, y1 = min(run.x1 * factor, width), min(run.y1 * factor, height)
-        if run.value is not None and run.value != 128:
-            out[y0:y1, x0:x1] = run.value
-            continue
-        box = (x0, y0, x1, y1)
-        scaled = cv2.multiply(guide[y0:y1, x0:x1], enlarge(slope, factor, box), dtype=cv2.CV_32F)
-        cv2.add(scaled, enlarge(offset, factor, box), dst=out[y0:y1, x0:x1], dtype=cv2.CV_8U)
-    return out

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.compositor.matte import RADIUS_FRAMES, refine, temporal_filter
-from services.compositor.tiles import enlarge, runs, shrink
 
 COUNT = 2 * RADIUS_FRAMES + 1
 
@@ -100,28 +99,3 @@ def test_refining_does_not_depend_on_what_the_tiles_are(monkeypatch: pytest.Monk
         refined.append(refine(alpha, guide))
     assert np.array_equal(refined[0], refined[1])
     assert np.array_equal(refined[0], refined[2])
-
-
-@settings(max_examples=40, deadline=None)
-@given(width=st.integers(1, 70), height=st.integers(1, 70), tile=st.integers(1, 80), seed=st.integers(0, 99))
-def test_runs_cover_a_plane_exactly_once_and_say_its_values(width: int, height: int, tile: int, seed: int) -> None:
-    plane = np.random.default_rng(seed).integers(0, 2, (1 + height // 9, 1 + width // 9), dtype=np.uint8)
-    plane = plane.repeat(9, axis=0).repeat(9, axis=1)[:height, :width] * 255
-    seen = np.zeros(plane.shape, int)
-    for run in runs(plane, tile_px=tile):
-        part = plane[run.y0 : run.y1, run.x0 : run.x1]
-        seen[run.y0 : run.y1, run.x0 : run.x1] += 1
-        assert run.value is None or (part == run.value).all()
-        assert run.value is not None or len(np.unique(part)) > 1 or part.shape[1] > tile
-    assert (seen == 1).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(factor=st.integers(1, 6), left=st.integers(0, 4), top=st.integers(0, 4), width=st.integers(1, 60))
-def test_a_part_is_enlarged_as_the_whole_would_be(factor: int, left: int, top: int, width: int) -> None:
-    plane = np.random.default_rng(0).integers(0, 255, (60, 90), dtype=np.uint8)
-    small = shrink(plane, factor)
-    whole = enlarge(small, factor, (0, 0, 90, 60))
-    box = (left * factor, top * factor, min(90, left * factor + width), min(60, top * factor + 30))
-    part = enlarge(small, factor, box)
-    assert np.abs(part.astype(int) - whole[box[1] : box[3], box[0] : box[2]]).max() == 0
