@@ -107,15 +107,16 @@ def blend_background(planes: Planes, background: Planes, alpha: Alpha8) -> None:
     # Before the first sample is written: the colours of an edge are looked for beyond its own tile.
     spills = _spills(planes, alpha, factor, mixed) if mixed else []
     half_alpha = np.asarray(cv2.resize(alpha, planes.u.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    half_mixed = [cells.halved() for cells in mixed]
     layers = (
-        (planes.y, background.y, alpha),
-        (planes.u, background.u, half_alpha),
-        (planes.v, background.v, half_alpha),
+        (planes.y, background.y, alpha, mixed),
+        (planes.u, background.u, half_alpha, half_mixed),
+        (planes.v, background.v, half_alpha, half_mixed),
     )
-    for number, (plane, behind, share) in enumerate(layers):
+    for number, (plane, behind, share, groups) in enumerate(layers):
         cv2.copyTo(behind, (share == 0).view(np.uint8), plane)
-        for cells in mixed:
-            _blend_cells(plane, behind, share, cells.halved() if number else cells, spills[number])
+        for cells in groups:
+            _blend_cells(plane, behind, share, cells, spills[number])
 
 
 def _blend_cells(plane: Plane, background: Plane, alpha: Alpha8, cells: Cells, spill: _Spill) -> None:
@@ -222,11 +223,11 @@ def _spills(planes: Planes, alpha: Alpha8, factor: int, mixed: Sequence[Cells]) 
     share = opacity[y0:y1, x0:x1].astype(np.float32)
     share *= np.float32(1 / 255)
     through = 1 - share
-    # The three planes as one stack: each small call gives up the GIL and asks for it back.
     scales = (factor, factor // 2, factor // 2)
     smalls = [
         shrink(plane, scale)[y0:y1, x0:x1] for plane, scale in zip((planes.y, planes.u, planes.v), scales, strict=True)
     ]
+    # The three planes as one stack: each small call gives up the GIL and asks for it back.
     own = np.stack(smalls).astype(np.float32)
     front, back = own, own
     for window in windows:

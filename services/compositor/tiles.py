@@ -1,6 +1,6 @@
 """A matte as tiles: most of a frame is plainly foreground or plainly background, and only the rest is work.
 
-At 720p the soft edge of one person touches an eighth of the tiles. Their rows are gathered into one array, worked on
+At 720p the soft edge of one person touches a tenth of the tiles. Their rows are gathered into one array, worked on
 together and put back: tile by tile it was three hundred small calls a frame, each of which gives up the GIL and asks
 for it back.
 """
