@@ -3,11 +3,14 @@
     python -m tests.e2e.memory_probe SHORT LONG PORTRAIT FOLDER
 
 prints JSON, by RPC: what the services hold more after each segment, what the calls for a whole video need more at once,
-what the largest child needs more with the long video, and by how much the peak of the whole tree rises.
+what the largest child needs more with the long video, and by how much the whole tree grows.
 
 The first three count what is in use, not what the C library keeps: its holes, and the arena of ONNX Runtime, are
-filled by leaps, which would drown a leak of two kilobytes a frame between any two looks. The last counts all that is
-there, and takes the median of all slopes between the peaks of two segments, which leaps do not move.
+filled by leaps, which would drown a leak of two kilobytes a frame between any two looks. The whole tree is looked at
+twice, each time by the median of all slopes between two segments, which leaps do not move. At its peak the heaps of
+this process count with all that the C library has taken from the machine: which of their pages are there at a peak
+changes by some megabytes with how calls happen to overlap, and on a busy machine has looked like 3 kB a frame. What is
+no heap, and leaks, is seen after the segment: then this process' own pages count, once the free ones are given back.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -27,6 +31,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from services.common.heap import give_back
 from tests.e2e.mesh_driver import Driver, colour, running_driver
 
 EVERY_S, SEGMENTS_EVERY_S = 0.01, 0.1
@@ -63,6 +68,12 @@ def bytes_in_use() -> int:
     return int(heap.uordblks + heap.hblkhd)
 
 
+def bytes_taken() -> int:
+    """What the C library has taken from the machine for this process' heaps, free or not."""
+    heap = _mallinfo2()
+    return int(heap.arena + heap.hblkhd)
+
+
 def private_bytes(pid: int) -> int:
     """Memory that one process shares with no other; 0 if it has ended."""
     return sum(size for name, size in _sizes(pid, "smaps_rollup").items() if name.startswith("Private_"))
@@ -78,13 +89,21 @@ def tree_bytes() -> int:
     """Proportional set size of this process and all its children, as if nobody else on the machine had our libraries.
 
     A page of a library is shared with every other Python here: a test run that ends beside us would raise our part by
-    50 MiB. So pages of files count whole, for the one process of the tree that maps most of them.
+    50 MiB. So pages of files count whole, for the one process of the tree that maps most of them. Of this process the
+    heaps count instead of its own pages.
     """
     here = psutil.Process()
-    tree = [process.pid for process in (here, *here.children(recursive=True))]
-    files = max(_sizes(pid, "status").get("RssFile", 0) for pid in tree)
-    rollups = [_sizes(pid, "smaps_rollup") for pid in tree]
-    return files + sum(sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0) for sizes in rollups)
+    children = [child.pid for child in here.children(recursive=True)]
+    files = max(_sizes(pid, "status").get("RssFile", 0) for pid in (here.pid, *children))
+    rollups = [_sizes(pid, "smaps_rollup") for pid in children]
+    shared = _sizes(here.pid, "smaps_rollup").get("Pss_Shmem", 0)
+    return files + shared + bytes_taken() + sum(it.get("Pss_Anon", 0) + it.get("Pss_Shmem", 0) for it in rollups)
+
+
+def own_bytes() -> int:
+    """Pages that are no file's and no ring's, this process' part of them, after the free ones were given back."""
+    give_back()
+    return _sizes(os.getpid(), "smaps_rollup").get("Pss_Anon", 0)
 
 
 def _sizes(pid: int, table: str) -> dict[str, int]:
@@ -99,7 +118,7 @@ def _sizes(pid: int, table: str) -> dict[str, int]:
 
 @dataclass
 class Call:
-    """What was in use before, at most during and after one RPC, by its largest child, and at most by the whole tree."""
+    """What was in use before, at most during and after one RPC, by its largest child, and what the whole tree had."""
 
     rpc: str
     before: int
@@ -107,6 +126,7 @@ class Call:
     after: int = 0
     child: int = 0
     tree: int = 0
+    own: int = 0
 
 
 class Watch:
@@ -155,6 +175,8 @@ class Watch:
         answered = await answer
         call.after = bytes_in_use()
         call.most = max(call.most, call.after)
+        if rpc in BY_SEGMENT:
+            call.own = await asyncio.to_thread(own_bytes)
         return answered
 
     def of(self, rpc: str) -> list[Call]:
@@ -211,8 +233,9 @@ def growth(few: list[Watch], many: Watch, more: int) -> dict[str, float]:
         steps = np.sort(np.diff([call.after for call in many.of(rpc)]))
         leaps = round(len(steps) * LEAPS)
         found[f"{rpc}, kept"] = float(steps[leaps : len(steps) - leaps].mean()) / SEGMENT_FRAMES
-        peaks = [call.tree for call in many.of(rpc)]
-        found[f"{rpc}, peak"] = slope(range(len(peaks)), peaks, skip=round(len(peaks) * FILLING)) / SEGMENT_FRAMES
+        sizes = {"peak": [call.tree for call in many.of(rpc)], "own": [call.own for call in many.of(rpc)]}
+        for name, of_calls in sizes.items():
+            found[f"{rpc}, {name}"] = slope(of_calls, skip=round(len(of_calls) * FILLING)) / SEGMENT_FRAMES
     for rpc in BY_VIDEO:
         rises = [max(call.most - call.before for watch in of for call in watch.of(rpc)) for of in ([many], few)]
         found[f"{rpc}, at once"] = (rises[0] - rises[1]) / more
@@ -221,9 +244,9 @@ def growth(few: list[Watch], many: Watch, more: int) -> dict[str, float]:
     return found
 
 
-def slope(at: Sequence[int], sizes: Sequence[int], *, skip: int = 0) -> float:
-    """The median of the slopes between any two of the points, but for the first few (Theil and Sen)."""
-    points = list(zip(at, sizes, strict=True))[skip:]
+def slope(sizes: Sequence[int], *, skip: int) -> float:
+    """The median of the slopes between any two, but for the first few (Theil and Sen); a step by call."""
+    points = list(enumerate(sizes))[skip:]
     return float(np.median([(size - before) / (x - x0) for (x0, before), (x, size) in combinations(points, 2)]))
 
 

@@ -16,7 +16,6 @@ from tests.e2e.pictures import seen_by_camera, write_portrait
 from tests.support.starter_models import require_weights
 
 MOST_BYTES_A_FRAME = 2048
-PEAK = ", peak"
 SHORT_S, RATE = 10, 10
 
 
@@ -42,8 +41,8 @@ def repeated(source: Path, path: Path, times: int) -> Path:
 @pytest.mark.parametrize(
     ("times", "limit_s"),
     [
-        pytest.param(20, 220, marks=[pytest.mark.slow, pytest.mark.timeout(470)]),
-        pytest.param(60, 860, marks=[pytest.mark.soak, pytest.mark.timeout(1750)]),
+        pytest.param(20, 220, marks=[pytest.mark.slow, pytest.mark.timeout(240)]),
+        pytest.param(60, 860, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
     ],
 )
 def test_a_video_of_many_times_the_length_takes_no_more_memory(times: int, limit_s: float, tmp_path: Path) -> None:
@@ -53,12 +52,7 @@ def test_a_video_of_many_times_the_length_takes_no_more_memory(times: int, limit
     portrait = write_portrait(tmp_path / "portrait.png")
     command = [sys.executable, "-m", "tests.e2e.memory_probe", str(short), str(long), str(portrait), str(tmp_path)]
     frames = [SHORT_S * RATE, times * SHORT_S * RATE]
-    grown = measured(command, limit_s, frames=frames)
-    if grown and all(what.endswith(PEAK) for what in grown):
-        # A peak holds what the C library keeps, which leaps by megabytes where calls happen to overlap: a leak climbs
-        # each time, a leap does not.
-        grown = {what: slope for what, slope in measured(command, limit_s, frames=frames).items() if what in grown}
-    assert grown == {}
+    assert measured(command, limit_s, frames=frames) == {}
 
 
 def measured(command: list[str], limit_s: float, *, frames: list[int]) -> dict[str, float]:
