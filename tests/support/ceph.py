@@ -82,6 +82,16 @@ def ceph_gateway(folder: Path) -> Iterator[Gateway]:
         def run(*command: str) -> bytes:
             return subprocess.run(command, check=True, timeout=25, stdout=subprocess.PIPE, stderr=log).stdout
 
+        def ask(*command: str) -> bytes:
+            """What the monitor answers. In its first moments it may know nobody yet and refuse anything (EPERM)."""
+            until = time.monotonic() + READY_WITHIN_S
+            while True:
+                try:
+                    return run("ceph", *conf, "--connect-timeout", "20", *command)
+                except subprocess.CalledProcessError:
+                    if time.monotonic() > until:
+                        raise
+
         def start(*command: str) -> subprocess.Popen[bytes]:
             processes.append(subprocess.Popen([*command, *conf, "-f"], stdout=log, stderr=log))
             return processes[-1]
@@ -95,8 +105,8 @@ def ceph_gateway(folder: Path) -> Iterator[Gateway]:
             run("ceph-osd", *conf, "-i", "0", "--mkfs", "--mkkey")
             # A store in memory makes up its own id when it is made; the monitor must be told that one.
             osd = (folder / "osd" / "fsid").read_text().strip()
-            run("ceph", *conf, "--connect-timeout", "30", "osd", "new", osd, "0")
-            _until_it_runs(lambda: start("ceph-osd", "-i", "0"), lambda: run("ceph", *conf, "osd", "stat"))
+            ask("osd", "new", osd, "0")
+            _until_it_runs(lambda: start("ceph-osd", "-i", "0"), lambda: ask("osd", "stat"))
             start("radosgw", "-n", "client.rgw")
             user = ("user", "create", "--uid=tests", "--display-name=tests", "--access-key=key", "--secret-key=secret")
             run("radosgw-admin", *conf, *user)
