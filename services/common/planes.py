@@ -249,7 +249,10 @@ def _footprint(
 
 
 def _shrink(region: Plane, factor: int) -> Plane:
-    """Means of factor x factor samples; a last partial block is filled by repeating its last samples."""
+    """Means of factor x factor samples; a last partial block is filled by repeating its last samples.
+
+    In one step and rounded once, unlike `shrinking.shrink`: what models look at must not grow brighter by half a level.
+    """
     height, width = region.shape
     pad_y, pad_x = -height % factor, -width % factor
     if pad_y or pad_x:

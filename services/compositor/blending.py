@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from services.common.arrays import Affine, Alpha8, Plane, Rgb
 from services.common.planes import Planes, rgb_to_yuv444
-from services.compositor.tiles import TILE_PX, Cells, Tiles, reach, shrink
+from services.common.shrinking import shrink
+from services.compositor.tiles import TILE_PX, Cells, Tiles, reach
 
 Image = NDArray[np.integer[Any] | np.floating[Any]]
 """What OpenCV's stubs say that its functions return; here always uint8."""

@@ -177,24 +177,3 @@ def _windows(plane: NDArray[Scalar], rows: int, columns: int) -> NDArray[Scalar]
         return as_strided(plane, (height, width - columns + 1, columns), (down, right, right))
     shape = (height - rows + 1, width - columns + 1, rows, columns)
     return as_strided(plane, shape, (down, right, down, right))
-
-
-def shrink(plane: Plane, factor: int) -> Plane:
-    """Means of factor x factor pixels, (ceil(h / factor), ceil(w / factor)) uint8.
-
-    Where the sides do not divide, the last row and column are repeated first, so that one small pixel always covers
-    exactly `factor` large ones.
-    """
-    if factor == 1:
-        return plane
-    height, width = plane.shape
-    down, right = -height % factor, -width % factor
-    if down or right:
-        plane = np.asarray(cv2.copyMakeBorder(plane, 0, down, 0, right, cv2.BORDER_REPLICATE), np.uint8)
-    while factor > 1:
-        # OpenCV halves ten times faster than it shrinks by any other factor.
-        step = 2 if factor % 2 == 0 else factor
-        size = (plane.shape[1] // step, plane.shape[0] // step)
-        plane = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
-        factor //= step
-    return plane

@@ -15,13 +15,14 @@ from masquerade.facemesh import MESH_POINTS, texel_grid
 from masquerade.identity import Identity
 from services.common.arrays import Alpha, Alpha8, Rgb
 from services.common.errors import InvalidSpec
+from services.common.shrinking import shrink
 from services.swapper.engines import FaceCrop, Options, Patch, Source
 from services.swapper.mesh.occlusion import SIZE as OCCLUSION_SIZE
 from services.swapper.mesh.occlusion import occlusion
 from services.swapper.mesh.shape import holes, pose_weight, rim_alpha
 from services.swapper.mesh.texture import SIZES as TEXTURE_SIZES
 from services.swapper.mesh.texture import SourceTexture, prepare_texture
-from services.swapper.mesh.tone import SHRINK, Tone, toned
+from services.swapper.mesh.tone import Tone, shrink_factor, toned
 from services.swapper.mesh.warp import FaceMap, face_map
 
 MAX_FACE_PX: Final = 384
@@ -142,12 +143,12 @@ def _covered(face: FaceCrop, source: MeshSource, covered_by: Alpha | None, weigh
     texels = np.float32(len(texture))
     u, v = (_enlarged(plane * texels - np.float32(0.5), step, width, height) for plane in (surface.u, surface.v))
     warped = np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-    usable = cv2.extractChannel(warped, 3)
+    usable = np.asarray(cv2.extractChannel(warped, 3), np.uint8)
 
-    quarter = (max(8, width // SHRINK), max(8, height // SHRINK))
-    skin = cv2.resize(counts, quarter, interpolation=cv2.INTER_AREA)
-    skin = skin * (cv2.resize(usable, quarter, interpolation=cv2.INTER_AREA) > 153)
-    rgb = toned(warped, face.rgb, skin.astype(np.float32), face_width_px=face_width, tone=source.tone)
+    factor = max(step, shrink_factor(width, height))
+    skin = shrink(counts, factor // step) * (shrink(usable, factor) > 153)
+    lab = np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), np.uint8)
+    rgb = toned(lab, face.rgb, skin, factor=factor, face_width_px=face_width, tone=source.tone)
     alpha = cv2.multiply(_enlarged(np.rint(shown * 255).astype(np.uint8), step, width, height), usable, scale=1 / 255)
     return rgb, np.asarray(alpha, np.uint8)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.compositor.tiles import Cells, Tiles, reach, shrink
+from services.common.shrinking import shrink
+from services.compositor.tiles import Cells, Tiles, reach
 
 
 def patchy(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
