@@ -57,7 +57,7 @@ async def serve_alone(settings: S, build: Callable[[ServiceDeps, S | None], Awai
             REGIONS.folder = Path(settings.lane_folder)
         stack.callback(REGIONS.close)
         stack.push_async_callback(asyncio.to_thread, child.close_nursery)
-        pool = Pool(settings.workers)
+        pool = Pool(settings.workers, gil_bound=settings.gil_bound_workers)
         stack.push_async_callback(pool.close)
         store = open_store(settings)
         stack.push_async_callback(store.close)

@@ -80,7 +80,7 @@ class ServiceSettings(AccessSettings):
     """Hand pictures to Triton in /dev/shm. Only where both see the same one and the server allows it."""
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
-    """Threads for CPU work in each process."""
+    """Threads for CPU work in each process. Half as many come on top for work that holds the GIL."""
 
     listen: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port (port 0 takes a free one) or unix:/path."""
@@ -220,6 +220,11 @@ class ServiceSettings(AccessSettings):
                 if name in source and name not in found:
                     found[name] = _Found(source[name], f"masquerade.toml {prefix}{name}")
         return cls._made(found)
+
+    @property
+    def gil_bound_workers(self) -> int:
+        """Threads of a service that runs alone for calls that hold the GIL: others do what does not need it."""
+        return max(1, self.workers // 2)
 
     def records_url(self) -> str:
         """The records' database."""

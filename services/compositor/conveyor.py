@@ -93,12 +93,11 @@ class Conveyor:
         scenery: Scenery,
         peers: Peers,
         pool: Pool,
-        blending: asyncio.Semaphore,
         bounds: Bounds,
         tally: Tally,
     ) -> None:
         self._run, self._scenery, self._peers = run, scenery, peers
-        self._pool, self._blending = pool, blending
+        self._pool = pool
         self._bounds, self._tally = bounds, tally
         self._order = scenery.order
         self._read_frames: asyncio.Queue[DecodedFrame | None] = asyncio.Queue()
@@ -203,7 +202,7 @@ class Conveyor:
             acted_on = [frame for frame in batch if self._order.acts_on(frame.index)]
             shown = [(frame.planes, frame.index) for frame in acted_on if frame.planes is not None]
             # One way to the pool and back for all: half a millisecond of cutting a frame is not worth its own.
-            placed = await self._pool.run(_cut, cast, shown)
+            placed = await self._pool.run_gil_bound(_cut, cast, shown)
         rendered = [frame.index for frame in batch if self._is_rendered(frame.index)]
         found: dict[int, list[tuple[Placed, Patch]]] = {index: [] for index in rendered}
         for share in _shares(placed, self._bounds.swap_bytes):
@@ -286,10 +285,9 @@ class Conveyor:
                     behind = None if one.held is None else one.held.planes
                     calls.append(partial(compose, planes, one.patches, one.mattes, one.centre, behind, blur, label))
             if calls:
-                async with self._blending:
-                    since = time.perf_counter()
-                    await self._pool.run(_do_all, calls)
-                    self._tally.spent("blend", since)
+                since = time.perf_counter()
+                await self._pool.run_gil_bound(_do_all, calls)
+                self._tally.spent("blend", since)
         finally:
             for one in ready:
                 if one.held is not None:

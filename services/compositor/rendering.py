@@ -6,7 +6,6 @@ stores the result under the order's key. A retry finds the finished object there
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import tempfile
 import time
@@ -114,10 +113,6 @@ class Renderer:
         self._store, self._pool, self._desks, self._models, self._scratch = store, pool, desks, models, scratch
         self._limits = limits or RenderLimits()
         self._digests = digests
-        # Two frames that are blended at once take the GIL from one another after each of their thousand short calls:
-        # on two cores it cost 2 CPU-ms a frame and saved no time. Half the workers blend; the others swap, matte and
-        # encode meanwhile, which keeps them as busy. Of all renders together: they share one GIL.
-        self._blending = asyncio.Semaphore(max(1, pool.workers // 2))
 
     async def render(self, order: RenderOrder) -> Rendered:
         """Render a segment, or find that it was rendered before.
@@ -168,7 +163,6 @@ class Renderer:
                     scenery=scenery,
                     peers=peers,
                     pool=self._pool,
-                    blending=self._blending,
                     bounds=bounds,
                     tally=tally,
                 )

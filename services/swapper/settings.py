@@ -22,3 +22,8 @@ class SwapperSettings(ServiceSettings):
 
     texture_cache: ByteSize = ByteSize(64 << 20)
     """Most bytes of track textures; a track takes 98 kB, so some hundred tracks of a few jobs fit."""
+
+    @property
+    def gil_bound_workers(self) -> int:
+        """All of them: a swapper alone has nothing else to do."""
+        return self.workers

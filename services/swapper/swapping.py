@@ -79,7 +79,7 @@ class Swapping:
         shares = [crops[first : first + FACES_PER_TASK] for first in range(0, len(crops), FACES_PER_TASK)]
         # All are awaited even if one fails: the crops lie in memory that is lent for the length of this call.
         answers = await asyncio.gather(
-            *(self._pool.run(chosen.swap, share, source, options) for share in shares), return_exceptions=True
+            *(self._pool.run_gil_bound(chosen.swap, share, source, options) for share in shares), return_exceptions=True
         )
         patches: list[Patch | None] = []
         for answer in answers:

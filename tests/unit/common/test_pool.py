@@ -126,3 +126,35 @@ async def test_cancelled_work_that_runs_holds_its_worker_to_its_end() -> None:
             except errors.Overloaded:
                 await asyncio.sleep(0.005)
     await pool.close()
+
+
+async def test_gil_bound_calls_have_threads_of_their_own_half_as_many() -> None:
+    pool = Pool(4)
+    go, begun, done = threading.Event(), threading.Semaphore(0), []
+
+    def craft() -> None:
+        begun.release()
+        go.wait(5)
+
+    crafting = [asyncio.create_task(pool.run_gil_bound(craft)) for _ in range(3)]
+    assert [await asyncio.to_thread(begun.acquire, timeout=2) for _ in range(2)] == [True, True]
+    assert pool.queued == 1
+    # They keep nobody waiting who does not need the GIL.
+    async with asyncio.timeout(2):
+        await asyncio.gather(*(pool.run(done.append, number) for number in range(4)))
+    assert not begun.acquire(blocking=False)
+    go.set()
+    await asyncio.gather(*crafting)
+    assert begun.acquire(blocking=False)
+    await pool.close()
+
+
+async def test_gil_bound_calls_end_as_others_do() -> None:
+    pool = Pool(1, gil_bound=2)
+    both = threading.Barrier(2, timeout=2)
+    await asyncio.gather(pool.run_gil_bound(both.wait), pool.run_gil_bound(both.wait))
+    with pytest.raises(ZeroDivisionError):
+        await pool.run_gil_bound(divmod, 1, 0)
+    await pool.close()
+    with pytest.raises(RuntimeError):
+        await pool.run_gil_bound(divmod, 1, 1)
