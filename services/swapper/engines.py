@@ -81,7 +81,10 @@ class Source(Protocol):
 
 
 class SwapEngine(Protocol):
-    """A way to put a face onto a face. Its methods block and run in the service's pool, several at a time."""
+    """A way to put a face onto a face.
+
+    Its methods block and run in the service's pool, several at a time; `swap` among the calls that hold the GIL.
+    """
 
     @property
     def name(self) -> str:

@@ -87,6 +87,15 @@ def test_colour_from_the_target_leaves_the_mean_skin_tone_where_it_was() -> None
     assert delta_e(shown, one.rgb.astype(np.float64))[middle_of(one)].mean() < 6
 
 
+def test_light_does_not_jump_where_a_box_grows_by_a_pixel(drawn: MeshSource) -> None:
+    """The slow part of the colours is found on fewer pixels, by whole factors that a box need not divide by."""
+    means = []
+    for width_px in np.arange(150, 158):
+        one = face(float(width_px))
+        means.append(on(one.rgb, swapped(one, drawn, colour="target"))[middle_of(one)].mean(axis=0))
+    assert np.abs(np.diff(means, axis=0)).max() < 0.8
+
+
 def test_what_lies_outside_the_face_has_alpha_zero(drawn: MeshSource) -> None:
     one = face(160)
     patch = swapped(one, drawn)
