@@ -80,7 +80,7 @@ class ServiceSettings(AccessSettings):
     """Hand pictures to Triton in /dev/shm. Only where both see the same one and the server allows it."""
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
-    """Threads for CPU work in each process. Half as many come on top for work that holds the GIL."""
+    """Threads for CPU work in each process. Half as many, at least one, come on top for work that holds the GIL."""
 
     listen: str = "127.0.0.1:50051"
     """Where gRPC is served: host:port (port 0 takes a free one) or unix:/path."""
