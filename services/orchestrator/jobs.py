@@ -75,7 +75,7 @@ class Jobs:
             row = creating.known(connection, tenant=tenant, request_id=request_id, digest=digest)
             return None if row is None else self._views(connection, [row])[0]
 
-        return await self._records.read(read)
+        return await self._records.view(read)
 
     async def create(self, new: NewJob, *, retry: bool = False) -> JobView:
         """Accept a job, or answer the one that the same request made before.
@@ -107,7 +107,7 @@ class Jobs:
         Raises:
             JobNotFound: the tenant has no such job.
         """
-        return await self._records.read(
+        return await self._records.view(
             lambda connection: self._views(connection, [rows.one(connection, job, tenant=tenant)])[0]
         )
 
@@ -122,7 +122,7 @@ class Jobs:
             found, following = listing.page(connection, tenant, wanted, page_size=page_size, token=token)
             return self._views(connection, found), following
 
-        return await self._records.read(read)
+        return await self._records.view(read)
 
     def watch(self, job: str, *, tenant: str | None = None, from_sequence: int = 0) -> AsyncIterator[Snapshot]:
         """Progress as it happens, from a number on, after what is written down; see `watching`."""

@@ -85,7 +85,7 @@ async def _read(records: Records, job: str, tenant: str | None, following: int) 
         # The row first: an attempt that has ended in it has all its events.
         return rows.one(connection, job, tenant=tenant), events.since(connection, job, following)
 
-    return await records.read(read)
+    return await records.view(read)
 
 
 async def _rung(bell: asyncio.Event, seconds: float) -> None:

@@ -131,8 +131,8 @@ async def test_a_download_goes_on_where_the_line_broke(house: PublicHouse, clien
         )
         assert out.read_bytes() == path.read_bytes()
         assert line.connections >= 3
-        # Nothing was fetched twice but what was on the line.
-        assert line.down < 12 * MiB + 6 * MiB
+        # Nothing was fetched twice but what was on the line. One that began anew each time would have taken 21 MiB.
+        assert line.down < 12 * MiB + 8 * MiB
         assert [done for done, _ in told] == sorted({done for done, _ in told})
         assert told[-1] == (12 * MiB, 12 * MiB)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in.bin", "out.bin"]

@@ -70,6 +70,17 @@ class Records:
         """
         return await self._in_thread(lambda: self._do(work, writes=False))
 
+    async def view(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do some reading that sees one moment, however many statements it takes, and locks nothing.
+
+        What `read` sees of PostgreSQL is newer with each statement: a job's row from before its end and its last event
+        from after it would make a job that has succeeded without a result.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        return await self._in_thread(lambda: self._do(work, writes=False, sees_one_moment=True))
+
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Do some reading and writing in one transaction; what it raises undoes all of it.
 
@@ -117,10 +128,13 @@ class Records:
                 )
         self._engine = engine
 
-    def _do(self, work: Callable[[sa.Connection], T], *, writes: bool) -> T:
+    def _do(self, work: Callable[[sa.Connection], T], *, writes: bool, sees_one_moment: bool = False) -> T:
         assert self._engine is not None, "records are opened first"
         with self._connected(self._engine) as connection:
             try:
+                if sees_one_moment and not self.is_sqlite:
+                    # A transaction of SQLite sees one moment anyway.
+                    connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 with connection.begin():
                     if writes and self.is_sqlite:
                         # pysqlite begins no transaction by itself: this one takes the lock now and not half-way.

@@ -13,7 +13,7 @@ from services.common.shrinking import shrink
 
 Tone = Literal["target", "source"]
 
-SHRINK = 4
+_SHRINK = 4
 """The slow part of the colours is found at a quarter of the size."""
 
 _LEAST_PX = 8
@@ -34,7 +34,7 @@ _LIGHT_KEPT = 0.5
 
 def shrink_factor(width: int, height: int) -> int:
     """By how much a face of that size is shrunk to find the slow part of its colours."""
-    return next((factor for factor in (SHRINK, SHRINK // 2) if min(width, height) >= factor * _LEAST_PX), 1)
+    return next((factor for factor in (_SHRINK, _SHRINK // 2) if min(width, height) >= factor * _LEAST_PX), 1)
 
 
 def toned(lab: NDArray[np.uint8], target: Rgb, weight: Alpha, *, factor: int, face_width_px: float, tone: Tone) -> Rgb:
