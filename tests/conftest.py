@@ -1,12 +1,13 @@
-"""Fixtures of all tests: what is dear to start and is shared by a whole session."""
+"""Fixtures of all tests: what is dear to start and is shared by a whole session, and what many files want."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.support.postgres import postgres
+from tests.support.records import records
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "records"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

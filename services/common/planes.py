@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from services.common.arrays import Affine, Plane, Rgb
 from services.common.colour import ColourTags, rgb_to_yuv_matrix, yuv_to_rgb_matrix
+from services.common.shrinking import shrink_at_once
 
 PixelBuffer: TypeAlias = bytes | bytearray | memoryview | NDArray[Any]
 """Memory in which a packed frame may lie."""
@@ -211,7 +212,7 @@ def _warp_plane(plane: Plane, affine: Affine, width: int, height: int) -> Plane:
     x0, y0, x1, y1 = _footprint(affine, width, height, plane.shape, margin=2 * factor, grid=factor)
     region = plane[y0:y1, x0:x1]
     if factor > 1:
-        region = _shrink(region, factor)
+        region = shrink_at_once(region, factor)
     # Crop coordinates from region coordinates: p_plane = factor * p_region + (x0, y0).
     scaled = factor * affine[:, :2]
     translation = affine[:, 2] + affine[:, :2] @ np.array([x0, y0], np.float64)
@@ -246,16 +247,3 @@ def _footprint(
         bounds.append((start, min(length, start + -(-(stop - start) // grid) * grid)))
     (x0, x1), (y0, y1) = bounds
     return x0, y0, x1, y1
-
-
-def _shrink(region: Plane, factor: int) -> Plane:
-    """Means of factor x factor samples; a last partial block is filled by repeating its last samples.
-
-    In one step and rounded once, unlike `shrinking.shrink`: what models look at must not grow brighter by half a level.
-    """
-    height, width = region.shape
-    pad_y, pad_x = -height % factor, -width % factor
-    if pad_y or pad_x:
-        region = np.asarray(cv2.copyMakeBorder(region, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE), np.uint8)
-    size = (region.shape[1] // factor, region.shape[0] // factor)
-    return np.asarray(cv2.resize(region, size, interpolation=cv2.INTER_AREA), np.uint8)

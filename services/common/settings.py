@@ -222,9 +222,9 @@ class ServiceSettings(AccessSettings):
         return cls._made(found)
 
     @property
-    def gil_bound_workers(self) -> int:
-        """Threads of a service that runs alone for calls that hold the GIL: others do what does not need it."""
-        return max(1, self.workers // 2)
+    def gil_bound_workers(self) -> int | None:
+        """Threads of a service that runs alone for calls that hold the GIL; None for the pool's own share."""
+        return None
 
     def records_url(self) -> str:
         """The records' database."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,14 +11,6 @@ import sqlalchemy as sa
 from services.common.records.database import Records, next_number
 from services.common.records.tables import counters
 from tests.support.postgres import PostgresServer, requires_postgres
-
-
-@pytest.fixture
-async def in_a_file(tmp_path: Path) -> AsyncIterator[Records]:
-    records = Records(f"sqlite:///{tmp_path}/records.sqlite")
-    await records.open()
-    yield records
-    await records.close()
 
 
 @pytest.fixture
@@ -45,8 +36,8 @@ async def seen(records: Records) -> list[int]:
     return await records.view(work)
 
 
-async def test_a_view_of_a_file_sees_one_moment(in_a_file: Records) -> None:
-    assert await seen(in_a_file) == [1, 1]
+async def test_a_view_of_a_file_sees_one_moment(records: Records) -> None:
+    assert await seen(records) == [1, 1]
 
 
 @requires_postgres

@@ -65,6 +65,8 @@ class Records:
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Do some reading in one transaction.
 
+        It may lock rows: then it waits for who changes them, and sees the change.
+
         Raises:
             Unavailable: the database does not answer.
         """

@@ -89,7 +89,7 @@ class S3Store:
             region=bucket.region,
             http_client=self._http,
         )
-        # Its own threads: a slow network must not keep CPU work waiting.
+        # Its own threads: a slow network must not keep CPU work waiting. Nothing of it holds the GIL for long.
         self._pool = Pool(CONNECTIONS, gil_bound=1)
         self._own_cache = None if cache else tempfile.TemporaryDirectory(prefix="masquerade-objects-")
         self._cache = cache or Path(self._own_cache.name if self._own_cache else "")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +23,6 @@ from services.orchestrator.identities.rows import PortraitReport, quality_json
 
 NOW = 1_000_000
 ANNA, FACE, JOB = "idn_anna", "aaaa", "job_a"
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    opened = Records(f"sqlite:///{tmp_path / 'records.sqlite'}")
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def consented(

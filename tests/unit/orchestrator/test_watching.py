@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from services.common.errors import JobNotFound
 from services.common.records.database import Records
@@ -16,15 +13,6 @@ from services.orchestrator.ledger import BookLedger
 from services.orchestrator.progress import Board, JobState, Snapshot
 from services.orchestrator.watching import watch
 from tests.support.book import ended, entered, made
-
-
-@pytest_asyncio.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    """An empty book."""
-    opened = Records(f"sqlite:///{tmp_path / 'records.sqlite'}")
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def rendered(records: Records, board: Board, ledger: BookLedger, job: JobRow) -> None:

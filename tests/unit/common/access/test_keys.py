@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,6 @@ from services.common import errors
 from services.common.access import keys
 from services.common.records.database import Records
 from tests.support.callers import SECRET
-
-
-@pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[Records]:
-    made = Records(f"sqlite:///{tmp_path}/records.sqlite")
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def actions(records: Records) -> list[tuple[str, str, str, str]]:
